@@ -1,0 +1,73 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test check bench chaos lock release
+
+VENV := .venv
+PYTHON_IN := $(VENV)/bin/python
+LOCKS := requirements.lock requirements-dev.lock requirements-core.lock
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## simulators, Airflow and the demo flows; ONCE=1 ends after the runs and tells by its exit code
+	@exec $(PYTHON_IN) -m include.demo $(if $(filter-out 0,$(ONCE)),--once)
+
+# An Airflow takes more than one core: the tests that start one run one after the other.
+WITH_AIRFLOW := tests/e2e tests/cluster tests/chaos/test_kill_processes.py
+
+test: $(VENV)/.dev ## all tests that this machine can run; T=... passes arguments to pytest, which runs once then
+ifdef T
+	@exec $(PYTHON_IN) -m pytest $(T)
+else
+	@$(PYTHON_IN) -m pytest --numprocesses auto --dist loadfile $(WITH_AIRFLOW:%=--ignore=%); fast=$$?; \
+	$(PYTHON_IN) -m pytest $(WITH_AIRFLOW); exit $$((fast | $$?))
+endif
+
+check: $(VENV)/.dev ## format, lint, types, import contracts, unit tests
+	@$(VENV)/bin/ruff format --check --quiet . || { echo "mend with: $(VENV)/bin/ruff format ."; exit 1; }
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@exec $(PYTHON_IN) -m pytest tests/unit --quiet --numprocesses auto --dist loadfile
+
+bench: $(VENV)/.dev ## the benchmarks
+	@exec $(PYTHON_IN) -m tests.bench $(T)
+
+chaos: $(VENV)/.dev ## seeded histories in which processes die at every boundary; SEEDS=300 says how many
+	@exec $(PYTHON_IN) -m tests.chaos.simulation --seeds $(or $(SEEDS),300) $(T)
+
+lock: $(LOCKS) ## the lock files, after a change of requirements.txt or an .in file (pins stay where they fit)
+
+release: $(VENV)/.dev ## whether this commit can be released, and how; it changes and sends nothing
+	@exec $(PYTHON_IN) -m docs.release
+
+# The development set contains the run set, in the same versions: whoever has it needs no second installation.
+$(VENV)/.run: requirements.lock .ci/install
+	@.ci/install $(VENV) $<
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock .ci/install
+	@.ci/install $(VENV) $<
+	@touch $(VENV)/.run $@
+
+# Held to one another, so that a version is the same in every set. A touched .in file alone changes no file
+# in a clone, where all are of one age: this runs on purpose only, by `make lock`.
+ifneq ($(filter lock,$(MAKECMDGOALS)),)
+TOOLS := .venv-tools
+UV := $(TOOLS)/bin/uv
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url
+
+$(UV):
+	@python3 -m venv $(TOOLS) && $(TOOLS)/bin/python -m pip install --quiet uv
+
+requirements-dev.lock: requirements-dev.in requirements.txt | $(UV)
+	@$(COMPILE) $< -o $@
+
+requirements.lock: requirements.txt requirements-dev.lock | $(UV)
+	@$(COMPILE) $< -c requirements-dev.lock -o $@
+
+requirements-core.lock: requirements-core.in requirements-dev.lock | $(UV)
+	@$(COMPILE) $< -c requirements-dev.lock -o $@
+endif

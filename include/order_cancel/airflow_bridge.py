@@ -1,0 +1,485 @@
+"""The only module that knows Airflow: Connections and Variables in, plain values out; our errors into Airflow's.
+
+Two doors: the Task SDK inside tasks (`surroundings`), `airflow.models` in the command line and the DAG file's parse
+by the dag-processor (outside a task the SDK does not find a Variable that exists).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Asset, BaseNotifier
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.observability import stats
+
+from include.order_cancel import flow as flow_module
+from include.order_cancel import params as params_module
+from include.order_cancel import pruning
+from include.order_cancel.alerts import Happening
+from include.order_cancel.errors import OrderCancelError, Problem, RetryLater, SettingsError
+from include.order_cancel.flow import Surroundings
+from include.order_cancel.http import Endpoint
+from include.order_cancel.journal import Journal
+from include.order_cancel.settings import Alert, FlowSettings, loads
+
+FLOWS_FOLDER = Path(__file__).resolve().parents[1] / "flows"
+JOURNAL_CONNECTION = "order_cancel_journal"
+INDEX_VARIABLE = "order_cancel_flows"
+LOT_SIZE = 500  # a task costs about a second of CPU, as much as 500 plans
+RETRY_DELAY = timedelta(seconds=10)
+log = logging.getLogger("order_cancel")
+
+
+def settings_variable(flow: str) -> str:
+    """The Variable that holds a flow's settings."""
+    return f"order_cancel_flow__{flow}"
+
+
+def last_run_variable(flow: str) -> str:
+    """The Variable that holds a flow's last query time."""
+    return f"order_cancel_last_run__{flow}"
+
+
+# Tasks: what the DAG file calls. The run's number comes from `login`; everything else from the task's context.
+
+
+def login(flow: str) -> int | None:
+    """Task `login`: the run's number in the journal, None for a dry run."""
+    with _airflow_errors():
+        around = surroundings(flow)
+        _warn_of_deaf_alerts(around.settings())
+        return flow_module.login(around, _context()["run_id"], _params())
+
+
+def get_data_from_omnitron(flow: str, run: int | None) -> list[int]:
+    """Task `get_data_from_omnitron`: the lots of a large batch."""
+    with _airflow_errors():
+        return flow_module.get_data(surroundings(flow), run, _params())
+
+
+def bulk(flow: str, run: int, lot: int) -> dict[str, int]:
+    """Mapped task `bulk`: one lot's plans through all steps."""
+    _context()["name"] = f"lot {lot + 1}"
+    with _airflow_errors():
+        return flow_module.bulk(surroundings(flow), run, lot, _again())
+
+
+def open_plans(flow: str, run: int | None) -> list[int]:
+    """Task `open_plans`: the members that get tasks of their own."""
+    with _airflow_errors():
+        return flow_module.open_plans(surroundings(flow), run)
+
+
+def carry_one(flow: str, member: int, step: str) -> None:
+    """One task of the mapped group `plan`: green, skipped (held by a script's word) or red."""
+    context = _context()
+
+    def named(name: str) -> None:
+        context["name"] = name
+
+    with _airflow_errors():
+        ending, row = flow_module.carry_one(surroundings(flow), member, step, _again(), named)
+    if ending == "skipped":
+        raise AirflowSkipException(f"plan {row.name}: {row.state}")
+    if ending == "red":
+        raise AirflowFailException(f"plan {row.name}: {row.state}: {row.error}")
+
+
+def report(flow: str, run: int | None) -> dict[str, Any]:
+    """Task `report`: the outcome table."""
+    with _airflow_errors():
+        done = flow_module.report(surroundings(flow), run)
+    counted = {name: done.get(name, {}) for name in ("outcomes", "left_out")}
+    _context()["outlet_events"][run_asset(flow)].extra = {"flow": flow, "run": run, **counted}
+    return done
+
+
+def gate(flow: str, run: int | None) -> str:
+    """Task `gate`: fails where a task before it failed or a plan is not settled."""
+    with _airflow_errors():
+        return flow_module.gate(surroundings(flow), run, _failed_tasks(), _context()["run_id"])
+
+
+def run_asset(flow: str) -> Asset:
+    """The asset that changes with every finished run of a flow, so that other DAGs can follow."""
+    return Asset(f"order_cancel/{flow}")
+
+
+# Maintenance and watching
+
+
+def watch(flow: str) -> None:
+    """Mapped task `watch`: the gauges of one flow, and its alert for too long a silence."""
+    _context()["name"] = flow
+    with _airflow_errors():
+        flow_module.watch(surroundings(flow))
+
+
+def needs_watching() -> bool:
+    """Whether any flow wants to be told of its silence, by the settings as the dag-processor reads them."""
+    try:
+        return any(_wants_watching(flow) for flow in index())
+    except OrderCancelError:
+        return False
+
+
+def _wants_watching(flow: str) -> bool:
+    try:
+        return any(alert.no_success_minutes is not None for alert in parsed_settings(flow).alerts)
+    except OrderCancelError:
+        return False
+
+
+def task_index() -> list[str]:
+    """Task `flows` of the maintenance: the flows' names."""
+    with _airflow_errors():
+        return _names(_task_variable(INDEX_VARIABLE))
+
+
+def prune(flow: str) -> dict[str, int]:
+    """Mapped task `prune`: one flow's plans, as its settings say."""
+    _context()["name"] = flow
+    around = surroundings(flow)
+    with _airflow_errors(), around.journal() as journal:
+        done = pruning.prune_flow(journal, flow, around.settings().retention)
+        log.info("%s", pruning.in_words(done))
+        return dict(done)
+
+
+def give_space_back() -> int:
+    """Task `give_space_back`: how many pages an SQLite file gave back."""
+    with _airflow_errors(), _journal(_task_journal_url()) as journal:
+        return pruning.give_space_back(journal)
+
+
+# What tasks are given
+
+
+def surroundings(flow: str) -> Surroundings:
+    """A flow's surroundings inside a task."""
+    return Surroundings(
+        flow=flow,
+        home=_home(),
+        settings=lambda: _settings(flow, _task_variable(settings_variable(flow))),
+        endpoint=_task_endpoint,
+        journal=lambda: _journal(_task_journal_url()),
+        last_query=lambda: _moment(flow, _task_variable(last_run_variable(flow))),
+        set_last_query=lambda moment: _set_last_query(flow, moment),
+        notify=_notify,
+        measure=lambda kind, name, value: _measure(flow, kind, name, value),
+        lot_size=LOT_SIZE,
+        page=_page(),
+    )
+
+
+def _notify(alert: Alert, happening: Happening) -> None:
+    """Call a notifier in this task's context, with `order_cancel` in it for its templates."""
+    context = {**_context(), "order_cancel": happening.as_dict()}
+    _notifier(alert)(**alert.arguments)(context)
+
+
+def _notifier(alert: Alert) -> Any:
+    """The notifier's class. Raises SettingsError where there is none."""
+    module, _, name = alert.notifier.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError):
+        raise SettingsError([Problem("alerts", f"there is no class {alert.notifier} here")]) from None
+    if not (isinstance(found, type) and issubclass(found, BaseNotifier)):
+        raise SettingsError([Problem("alerts", f"{alert.notifier} is not an Airflow notifier")])
+    return found
+
+
+def _warn_of_deaf_alerts(settings: FlowSettings) -> None:
+    for alert in settings.alerts:
+        try:
+            _notifier(alert)
+        except SettingsError as error:
+            log.warning("%s; nobody hears of %s", error, ", ".join(alert.on))
+
+
+def _measure(flow: str, kind: str, name: str, value: float) -> None:
+    """One metric into Airflow's stats; metrics that cannot be written never hold a plan up."""
+    full, tags = f"order_cancel.{flow}.{name}", {"flow": flow}
+    try:
+        if kind == "incr":
+            stats.incr(full, int(value), tags=tags)
+        elif kind == "timing":
+            stats.timing(full, timedelta(milliseconds=value), tags=tags)
+        else:
+            stats.gauge(full, value, tags=tags)
+    except Exception as error:  # whatever the backend raises
+        log.warning("the metric %s was not written: %s", full, type(error).__name__)
+
+
+def _settings(flow: str, text: str | None) -> FlowSettings:
+    if text is None:
+        raise SettingsError(
+            [Problem("", f"the Variable {settings_variable(flow)} does not exist; create it")]
+        )
+    return loads(text, flow=flow, files=FLOWS_FOLDER)
+
+
+def _moment(flow: str, text: str | None) -> datetime | None:
+    if not text:
+        return None
+    try:
+        return params_module.moment(text)
+    except ValueError as error:
+        raise SettingsError([Problem(last_run_variable(flow), str(error))]) from None
+
+
+def _set_last_query(flow: str, moment: datetime) -> None:
+    from airflow.sdk import Variable
+
+    Variable.set(last_run_variable(flow), moment.astimezone(UTC).isoformat())
+
+
+def _task_variable(name: str) -> str | None:
+    from airflow.sdk import Variable
+
+    found = Variable.get(name, default=None)
+    return None if found is None else str(found)
+
+
+def _task_endpoint(conn_id: str) -> Endpoint:
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return endpoint_of(Connection.get(conn_id))
+    except AirflowNotFoundException:
+        raise SettingsError(
+            [Problem("", f"there is no Connection '{conn_id}'; create it, type HTTP")]
+        ) from None
+
+
+def endpoint_of(connection: Any) -> Endpoint:
+    """An Airflow Connection of type HTTP as plain values, with the base URL as the HTTP provider reads it."""
+    extra = dict(connection.extra_dejson)
+    headers = extra.pop("headers", None) or {}
+    if not isinstance(headers, dict):
+        words = "the headers in its extra must be an object of names and values"
+        raise SettingsError([Problem(f"Connection '{connection.conn_id}'", words)])
+    return Endpoint(
+        conn_id=connection.conn_id,
+        base_url=_base_url(connection),
+        login=connection.login,
+        password=connection.password,
+        headers={str(name): str(value) for name, value in headers.items()},
+        extra=extra,
+    )
+
+
+def _base_url(connection: Any) -> str:
+    host = connection.host or ""
+    url = host if "://" in host else f"{connection.schema or 'http'}://{host}"
+    return f"{url}:{connection.port}" if connection.port else url
+
+
+@contextmanager
+def _journal(url: str) -> Iterator[Journal]:
+    journal = Journal.open(url)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _task_journal_url() -> str:
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return journal_url(Connection.get(JOURNAL_CONNECTION))
+    except AirflowNotFoundException:
+        return _file_journal_url()
+
+
+def journal_url(connection: Any) -> str:
+    """The journal's Connection as an SQLAlchemy URL: PostgreSQL through psycopg, or an SQLite file."""
+    from sqlalchemy import URL
+
+    if connection.conn_type == "sqlite":
+        return f"sqlite:///{connection.host or connection.schema}"
+    if connection.conn_type not in ("postgres", "postgresql"):
+        raise SettingsError(
+            [
+                Problem(
+                    "",
+                    f"Connection '{JOURNAL_CONNECTION}' is of type {connection.conn_type}; it must be Postgres",
+                )
+            ]
+        )
+    return URL.create(
+        "postgresql+psycopg",
+        username=connection.login,
+        password=connection.password,
+        host=connection.host,
+        port=connection.port,
+        database=connection.schema,
+    ).render_as_string(hide_password=False)
+
+
+def _file_journal_url() -> str:
+    from airflow.sdk.configuration import conf
+
+    executor = conf.get("core", "executor", fallback="LocalExecutor")
+    if executor.rpartition(".")[2] != "LocalExecutor":
+        raise SettingsError(
+            [
+                Problem(
+                    "",
+                    f"there is no Connection '{JOURNAL_CONNECTION}', and under {executor} a file cannot hold the "
+                    "journal, since its tasks may run on several machines; create the Connection (type Postgres)",
+                )
+            ]
+        )
+    return f"sqlite:///{airflow_home() / 'order_cancel.db'}"
+
+
+def airflow_home() -> Path:
+    """AIRFLOW_HOME, where the journal's file is when no Connection names a database."""
+    return Path(os.environ.get("AIRFLOW_HOME") or Path.home() / "airflow").expanduser()
+
+
+def _home() -> str:
+    """Tells two Airflow installations apart that share one journal: both may have a run of the same name."""
+    from airflow.sdk.configuration import conf
+
+    parts = [
+        conf.get("core", "fernet_key", fallback=""),
+        conf.get("api", "base_url", fallback=""),
+        conf.get("core", "execution_api_server_url", fallback=""),
+        str(airflow_home()),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _page() -> str:
+    """Where the page is, as far as Airflow's configuration names its own address."""
+    from airflow.sdk.configuration import conf
+
+    return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/order-cancel/"
+
+
+def _context() -> Any:
+    from airflow.sdk import get_current_context
+
+    return get_current_context()
+
+
+def _params() -> params_module.Params:
+    return params_module.read(dict(_context()["params"]))
+
+
+def _again() -> bool:
+    return bool(_context()["ti"].try_number > 1)
+
+
+def _failed_tasks() -> list[str]:
+    """The run's failed tasks before the gate; a red post script is a warning, a plan's tasks are told by its row."""
+    context = _context()
+    states = context["ti"].get_task_states(dag_id=context["ti"].dag_id, run_ids=[context["run_id"]])
+    found = states.get(context["run_id"], {})
+    failed = sorted(name for name, state in found.items() if state in ("failed", "upstream_failed"))
+    return [name for name in failed if not name.startswith(("plan.", "report", "gate"))]
+
+
+@contextmanager
+def _airflow_errors() -> Iterator[None]:
+    """Lost workers and an unreachable journal are for Airflow's retries; the rest a person or the next run mends."""
+    try:
+        yield
+    except RetryLater:
+        raise
+    except OrderCancelError as error:
+        raise AirflowFailException(str(error)) from None
+
+
+# What the DAG file asks while it is parsed
+
+
+def index() -> list[str]:
+    """The flows' names, by the Variable `order_cancel_flows`. Raises SettingsError where it is not a list of names."""
+    return _names(_model_variable(INDEX_VARIABLE))
+
+
+def _names(text: str | None) -> list[str]:
+    try:
+        names = json.loads(text) if text else []
+    except ValueError:
+        raise SettingsError([Problem(INDEX_VARIABLE, 'is not JSON; write a list: ["cancels"]')]) from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SettingsError([Problem(INDEX_VARIABLE, 'must be a list of flow names: ["cancels"]')])
+    return list(dict.fromkeys(names))
+
+
+def parsed_settings(flow: str) -> FlowSettings:
+    """A flow's settings outside a task. Raises SettingsError with every problem."""
+    return _settings(flow, stored_settings(flow))
+
+
+def stored_settings(flow: str) -> str | None:
+    """A flow's settings outside a task, as they are stored, or None."""
+    return _model_variable(settings_variable(flow))
+
+
+def _model_variable(name: str) -> str | None:
+    from airflow.models import Variable
+
+    found = Variable.get(name, default_var=None)
+    return None if found is None else str(found)
+
+
+# The command line's door
+
+
+def check_database() -> None:
+    """Raise SettingsError where Airflow's database cannot be read: whatever seems missing is not, then."""
+    from airflow import settings
+    from sqlalchemy import inspect
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        if settings.engine is not None and inspect(settings.engine).has_table("variable"):
+            return
+        why = "it has no tables; `airflow db migrate` makes them"
+    except SQLAlchemyError as error:
+        why = str(getattr(error, "orig", error))
+    where = f"is AIRFLOW_HOME ({airflow_home()}) the right one?"
+    raise SettingsError([Problem("", f"Airflow's database cannot be read, {where} {why}")])
+
+
+def model_endpoint(conn_id: str) -> Endpoint:
+    """A Connection outside a task. Raises SettingsError where there is none."""
+    connection = _model_connection(conn_id)
+    if connection is None:
+        check_database()
+        raise SettingsError([Problem("", f"there is no Connection '{conn_id}'; create it, type HTTP")])
+    return endpoint_of(connection)
+
+
+def model_journal_url() -> str:
+    """Where the journal is, outside a task, as an SQLAlchemy URL. Raises SettingsError."""
+    connection = _model_connection(JOURNAL_CONNECTION)
+    return _file_journal_url() if connection is None else journal_url(connection)
+
+
+def _model_connection(conn_id: str) -> Any:
+    from airflow.models import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return Connection.get_connection_from_secrets(conn_id)
+    except AirflowNotFoundException:
+        return None

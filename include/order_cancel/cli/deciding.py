@@ -1,0 +1,70 @@
+"""Commands that carry a person's word into the journal: `resolve`, `resend`, `dismiss`."""
+
+from __future__ import annotations
+
+import argparse
+
+from include.order_cancel.cli import places
+from include.order_cancel.cli.output import NoSuchPlan, Said, UsageError, person
+from include.order_cancel.journal import Journal
+from include.order_cancel.rows import Row
+from include.order_cancel.text import printable
+
+
+def resolve(given: argparse.Namespace) -> Said:
+    """Say of a plan in doubt whether the ERP has it."""
+    with places.journal(given.journal) as journal:
+        row = _newest(journal, given)
+        after = journal.resolve(row.id, arrived=given.arrived, who=person(), reason=given.reason or "")
+    then = (
+        "the next run goes on with the write-back and sends nothing to the ERP"
+        if given.arrived
+        else "the next run sends it again, with the same key"
+    )
+    return Said(f"{_moved(row, after)}; {then}")
+
+
+def resend(given: argparse.Namespace) -> Said:
+    """Begin a new generation of a plan that is over: it is sent again with a new key."""
+    with places.journal(given.journal) as journal:
+        row = _newest(journal, given)
+        after = journal.resend(row.id, who=person(), reason=_reason(given))
+        kept = journal.body(after.id, "document") is not None
+    gone = "" if kept else "; its document was pruned, so that run reads the plan again from Omnitron first"
+    return Said(
+        f"plan {printable(row.name, 120)}: generation {after.generation} has begun; the next run sends it "
+        f"with a new key, so that the ERP cannot take it for a repeat{gone}"
+    )
+
+
+def dismiss(given: argparse.Namespace) -> Said:
+    """Take a plan out of the flow for good: nothing more is sent or written for it."""
+    with places.journal(given.journal) as journal:
+        row = _newest(journal, given)
+        after = journal.dismiss(row.id, who=person(), reason=_reason(given))
+    return Said(f"{_moved(row, after)}; nothing more is sent or written for it")
+
+
+def _newest(journal: Journal, given: argparse.Namespace) -> Row:
+    rows = [
+        row
+        for row in journal.generations(given.flow, given.pk)
+        if given.host is None or row.host == given.host
+    ]
+    hosts = sorted({row.host for row in rows})
+    if not rows:
+        raise NoSuchPlan(given.pk, given.flow)
+    if len(hosts) > 1:
+        raise UsageError(f"several Omnitrons have a plan {given.pk}; add --host, one of {', '.join(hosts)}")
+    return rows[-1]
+
+
+def _moved(row: Row, after: Row) -> str:
+    return f"plan {printable(row.name, 120)}: {row.state} > {after.state}"
+
+
+def _reason(given: argparse.Namespace) -> str:
+    reason = str(given.reason).strip()
+    if not reason:
+        raise UsageError("--reason is empty; say why, it is kept with the plan")
+    return reason

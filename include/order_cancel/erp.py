@@ -1,0 +1,304 @@
+"""The ERP in its own words: build a request, send it once, read its answer, look up what became of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any, Literal
+from urllib.parse import quote, urlencode
+
+from include.order_cancel.errors import PlanFailed
+from include.order_cancel.http import (
+    REPEATABLE,
+    Answer,
+    BadAnswer,
+    Before,
+    Caller,
+    Endpoint,
+    NotSent,
+    OutcomeUnknown,
+    Request,
+    origin,
+)
+from include.order_cancel.omnitron import JSON_BODY, json_bytes, token_in
+from include.order_cancel.paths import at_path
+from include.order_cancel.settings import ErpLogin, ErpLookup, ErpSettings
+from include.order_cancel.text import printable
+from include.order_cancel.tokens import LoginFailed, Token, Tokens, TokenStore, token_key
+
+Meaning = Literal["accepted", "auth_fail", "not_done", "unknown", "refused"]
+
+# Options of the caller that writes, which are not for the one that logs in.
+_OF_THE_WRITES = ("max_in_flight", "requests_per_second", "also")
+FORM_BODY = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@asynccontextmanager
+async def connect(
+    endpoint: Endpoint, settings: ErpSettings, store: TokenStore, **options: Any
+) -> AsyncIterator[Erp]:
+    """The ERP behind a Connection, with its token from `store` where `login` asks for one.
+
+    `options` go to the `Caller`; deadline, concurrency and rate are the settings' unless given.
+    """
+    limits = {
+        "timeout_seconds": settings.timeout_seconds,
+        "max_in_flight": settings.max_in_flight,
+        "requests_per_second": settings.requests_per_second,
+        "also": [endpoint.url(url) for url in _urls(settings)],
+    }
+    async with AsyncExitStack() as stack:
+        caller = await stack.enter_async_context(Caller(endpoint, **{**limits, **options}))
+        if settings.login is None:
+            yield Erp(caller, settings, None)
+            return
+        login_caller = await stack.enter_async_context(
+            _login_caller(endpoint, settings.login, settings.timeout_seconds, options)
+        )
+        yield Erp(caller, settings, _tokens(endpoint, settings.login, store, login_caller))
+
+
+def build_request(settings: ErpSettings, endpoint: Endpoint, body: Any, key: str) -> Request:
+    """The request for one plan, without auth headers: the bytes that are sent, whenever they are sent.
+
+    GET puts the flat `body` into the query: null left out, booleans as true and false. Raises PlanFailed
+    for a body that the method cannot carry.
+    """
+    url = endpoint.url(settings.cancellation_api_url)
+    headers = {settings.idempotency_header: key} if settings.idempotency_header else {}
+    if settings.http_method == "GET":
+        return Request("GET", _with_query(url, body), headers)
+    if not any(name.lower() == "content-type" for name in endpoint.headers):
+        headers = JSON_BODY | headers
+    return Request(settings.http_method, url, headers, _json_body(body))
+
+
+def classify(answer: Answer) -> Meaning:
+    """What the status means where no script decides.
+
+    `not_done`: certainly without effect; `unknown`: it may have taken effect.
+    """
+    if answer.ok:
+        return "accepted"
+    if answer.status == 401:
+        return "auth_fail"
+    if answer.status in REPEATABLE:
+        return "not_done"
+    return "unknown" if answer.status in (500, 502, 504) else "refused"
+
+
+def reference(answer: Answer, path: str | None) -> str | None:
+    """The ERP's document number at the dotted `path` of a JSON answer, None where there is none."""
+    if path is None:
+        return None
+    try:
+        found = at_path(answer.json(), path)
+    except BadAnswer:
+        return None
+    if isinstance(found, bool) or not isinstance(found, str | int | float):
+        return None
+    return printable(str(found), 200) or None
+
+
+class Erp:
+    """The calls of the flow, each with the Connection's auth: a token where there is a login, else basic."""
+
+    def __init__(self, caller: Caller, settings: ErpSettings, tokens: Tokens | None) -> None:
+        self.caller = caller
+        self.settings = settings
+        self._tokens = tokens
+        self._basic = _basic_auth(caller.endpoint)
+
+    async def login(self) -> None:
+        """Make sure that there is a token, where one is needed. Raises LoginFailed, JournalDown."""
+        if self._tokens is not None:
+            await self._tokens.current()
+
+    async def send(self, request: Request, before: Before | None = None) -> Answer:
+        """Exactly one try, whatever its answer. `before` is awaited just before the first byte.
+
+        Raises NotSent, OutcomeUnknown, StopFlow (LoginFailed, SystemDown), JournalDown and what `before`
+        raises.
+        """
+        if self._tokens is None:
+            return await self.caller.send(request, auth=self._basic, before=before)
+        token = await self._tokens.current()
+        answer = await self.caller.send(request, auth=self._auth(token), before=before)
+        return replace(answer, token=token.version)
+
+    async def renew_token(self, answer: Answer | None = None) -> bool:
+        """One new token for all that need one, after `answer` refused the one it was asked with.
+
+        False where there is no token login, so that a second try would be the same. Raises LoginFailed,
+        JournalDown.
+        """
+        if self._tokens is None:
+            return False
+        seen = await self._tokens.current()
+        if answer is None or answer.token in (0, seen.version):
+            await self._tokens.renew(seen)
+        return True
+
+    async def look_up(self, *, plan: Any, body: Any, key: str) -> Answer | None:
+        """Ask the ERP whether a request arrived: its answer, or None where it did not arrive.
+
+        Nothing at `found_path` means that it is missing, null, false, 0 or empty. Raises OutcomeUnknown
+        where the answer does not tell, StopFlow, JournalDown.
+        """
+        lookup = self.settings.lookup
+        if lookup is None:
+            raise OutcomeUnknown("there is no lookup that could tell whether the request arrived")
+        answer = await self._asked(self._lookup_request(lookup, plan, body, key))
+        if answer.status == 404:
+            return None
+        if not answer.ok:
+            raise OutcomeUnknown(f"the lookup was answered with {answer.describe()}")
+        return answer if lookup.found_path is None or _found(answer, lookup.found_path) else None
+
+    def _lookup_request(self, lookup: ErpLookup, plan: Any, body: Any, key: str) -> Request:
+        try:
+            url = lookup.rendered(lambda name: _lookup_value(name, plan, body, key))
+        except ValueError as error:
+            raise OutcomeUnknown(f"the lookup cannot be asked: {error}") from None
+        return Request("GET", self.caller.endpoint.url(url))
+
+    async def _asked(self, request: Request) -> Answer:
+        try:
+            answer = await self._ask(request)
+            return (
+                await self._ask(request)
+                if answer.status == 401 and await self.renew_token(answer)
+                else answer
+            )
+        except NotSent as error:
+            raise OutcomeUnknown(f"the lookup brought no answer: {error}") from None
+
+    async def _ask(self, request: Request) -> Answer:
+        if self._tokens is None:
+            return await self.caller.ask(request, auth=self._basic)
+        token = await self._tokens.current()
+        return replace(await self.caller.ask(request, auth=self._auth(token)), token=token.version)
+
+    def _auth(self, token: Token) -> dict[str, str]:
+        login = self.settings.login
+        return dict([login.token_header(token.value)]) if login else {}
+
+
+async def fetch_token(caller: Caller, endpoint: Endpoint, login: ErpLogin) -> str:
+    """A new token, as `erp.login` says, with the values of `endpoint`. Raises LoginFailed."""
+    where = f"ERP login (Connection '{endpoint.conn_id}')"
+    try:
+        answer = await caller.ask(_login_request(endpoint, login))
+    except (ValueError, NotSent, OutcomeUnknown) as error:
+        raise LoginFailed(f"{where}: {error}") from None
+    return token_in(answer, login.token_path, where)
+
+
+def _login_request(endpoint: Endpoint, login: ErpLogin) -> Request:
+    rendered = login.rendered(lambda name: _login_value(name, endpoint))
+    headers: Mapping[str, str] = rendered.headers
+    body: bytes | None = None
+    if login.method != "GET" and rendered.is_form:
+        body = urlencode(_flat(rendered.body)).encode()
+    elif login.method != "GET":
+        headers, body = {**JSON_BODY, **rendered.headers}, json_bytes(rendered.body)
+    return Request(login.method, endpoint.url(rendered.url), headers, body, endpoint.secrets)
+
+
+def _login_value(name: str, endpoint: Endpoint) -> str:
+    if name.startswith("extra."):
+        value = endpoint.extra.get(name.removeprefix("extra."))
+    else:
+        value = {"login": endpoint.login, "password": endpoint.password}.get(name)
+    if value in (None, ""):
+        raise ValueError(f"the Connection has nothing at '{name}'")
+    return str(value)
+
+
+def _login_caller(endpoint: Endpoint, login: ErpLogin, seconds: float, options: Mapping[str, Any]) -> Caller:
+    """For the token request: another host than the ERP's gets none of the Connection's static headers."""
+    url = endpoint.url(login.url.partition("{{")[0])
+    own = origin(url) == origin(endpoint.base_url)
+    host = endpoint if own else Endpoint(endpoint.conn_id, _base_of(url))
+    kept = {name: value for name, value in options.items() if name not in _OF_THE_WRITES}
+    return Caller(host, **{"timeout_seconds": seconds, "max_in_flight": 2, **kept})
+
+
+def _tokens(endpoint: Endpoint, login: ErpLogin, store: TokenStore, caller: Caller) -> Tokens:
+    key = token_key("erp", endpoint.conn_id, endpoint.base_url, login.model_dump_json())
+    return Tokens(key, store, lambda: fetch_token(caller, endpoint, login), endpoint.key_material)
+
+
+def _urls(settings: ErpSettings) -> list[str]:
+    lookup = [settings.lookup.url.partition("{{")[0]] if settings.lookup else []
+    return [settings.cancellation_api_url, *lookup]
+
+
+def _base_of(url: str) -> str:
+    scheme, host, port = origin(url)
+    named = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{named}:{port}"
+
+
+def _basic_auth(endpoint: Endpoint) -> Mapping[str, str]:
+    own = any(name.lower() == "authorization" for name in endpoint.headers)
+    if own or not endpoint.login:
+        return {}
+    credentials = f"{endpoint.login}:{endpoint.password or ''}".encode()
+    return {"Authorization": f"Basic {base64.b64encode(credentials).decode()}"}
+
+
+def _json_body(body: Any) -> bytes:
+    try:
+        return json_bytes(body)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise PlanFailed(f"the body for the ERP is not JSON: {printable(str(error), 200)}") from None
+
+
+def _with_query(url: str, body: Any) -> str:
+    if not isinstance(body, dict):
+        raise PlanFailed(f"GET needs an object whose fields become the query, not {_kind(body)}")
+    try:
+        query = urlencode(_flat(body), quote_via=quote, safe="")
+    except (ValueError, TypeError) as error:
+        raise PlanFailed(f"the body cannot become a query: {error}") from None
+    if not query:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{query}"
+
+
+def _flat(body: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _plain(name, value) for name, value in body.items() if value is not None}
+
+
+def _plain(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict | list):
+        raise PlanFailed(f"the field '{printable(name, 100)}' is {_kind(value)}, which a query cannot carry")
+    return json.dumps(value, allow_nan=False)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _found(answer: Answer, path: str) -> bool:
+    try:
+        return bool(at_path(answer.json(), path))
+    except BadAnswer as error:
+        raise OutcomeUnknown(f"the lookup does not tell: {error}") from None
+
+
+def _lookup_value(name: str, plan: Any, body: Any, key: str) -> str:
+    if name == "key":
+        return key
+    source, _, path = name.partition(".")
+    value = at_path({"plan": plan, "body": body}.get(source), path)
+    if value is None or isinstance(value, dict | list):
+        raise ValueError(f"there is no '{name}'")
+    return value if isinstance(value, str) else json.dumps(value)

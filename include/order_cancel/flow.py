@@ -1,0 +1,728 @@
+"""One run of a flow, task by task: log in, fetch, carry in lots, name what is open, carry one plan, report, judge.
+
+Each function is one Airflow task; all they need from outside comes in `Surroundings` as plain values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypedDict, TypeVar
+from urllib.parse import urlencode
+
+from include.order_cancel import alerts
+from include.order_cancel import erp as erp_system
+from include.order_cancel import omnitron as omnitron_system
+from include.order_cancel import omnitron as read
+from include.order_cancel.batch import carry_all
+from include.order_cancel.errors import OrderCancelError, PlanFailed, Problem, SettingsError, StopFlow
+from include.order_cancel.http import Endpoint
+from include.order_cancel.journal import Journal, OnTheWire
+from include.order_cancel.metrics import Measure, unmeasured
+from include.order_cancel.omnitron import Omnitron
+from include.order_cancel.params import Params, moment
+from include.order_cancel.paths import at_path
+from include.order_cancel.placing import Placing
+from include.order_cancel.restoring import check_not_behind
+from include.order_cancel.rows import FINISHED, Listed, Relation, Row, Run, State
+from include.order_cancel.scripts.process import Limits, ScriptProcess
+from include.order_cancel.secrecy import mask
+from include.order_cancel.settings import DAG_PREFIX, Alert, FlowSettings, from_snapshot
+from include.order_cancel.steps import advance, begin, verdict
+from include.order_cancel.text import json_text, printable
+from include.order_cancel.under_way import Work
+
+log = logging.getLogger("order_cancel")
+
+T = TypeVar("T")
+
+TITLES = {
+    "login": "Login Step",
+    "get_data_from_omnitron": "Get Data From Omnitron Step",
+    "script": "Script Step",
+    "mapping": "Mapping Step",
+    "write_to_erp": "Write Data to ERP Step",
+    "write_to_omnitron": "Write Data to Omnitron Step",
+    "post_script": "Post Script Step",
+}
+_MAPPINGS_AT_ONCE = 16
+_SHOWN = 50
+_OPENED_WITHOUT_FAN_OUT = 50
+_WELL = frozenset({State.DONE, State.REJECTED, State.PASSED, State.LEFT, State.DISMISSED})
+
+
+class TooManyPlans(OrderCancelError):
+    """The run found more plans than `omnitron.max_plans` lets it send; nothing was sent."""
+
+
+class GateClosed(OrderCancelError):
+    """The run did not go as it should; the message says which plans and tasks."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a flow gets from where it runs: its settings, Connections, journal and last query time.
+
+    `http`: options of every `Caller`, for a run under another clock or over another network. `notify` tells one
+    notifier of the settings' alerts, `measure` takes metrics.
+    `page`: where the page of the plans is, for links in logs; its address or path, with a slash at the end.
+    `lot_size`: a larger batch gets one lot for so many plans, up to the `lots` of the settings.
+    """
+
+    flow: str
+    home: str
+    settings: Callable[[], FlowSettings]
+    endpoint: Callable[[str], Endpoint]
+    journal: Callable[[], AbstractContextManager[Journal]]
+    last_query: Callable[[], datetime | None]
+    set_last_query: Callable[[datetime], None]
+    http: Mapping[str, Any] = field(default_factory=dict)
+    notify: alerts.Notify = alerts.untold
+    measure: Measure = unmeasured
+    lot_size: int = 1
+    page: str = "/order-cancel/"
+
+
+@contextmanager
+def group(title: str) -> Iterator[None]:
+    """A foldable group in the task's log, titled by the step's name."""
+    log.info("::group::%s", title)
+    try:
+        yield
+    finally:
+        log.info("::endgroup::")
+
+
+# login
+
+
+def login(around: Surroundings, run_key: str, params: Params) -> int | None:
+    """Validate the settings, make sure of both systems' tokens, open the run. Returns its number; None for a dry run.
+
+    Raises SettingsError with every problem, JournalBehind, LoginFailed.
+    """
+    settings = around.settings()
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    with group(TITLES["login"]), around.journal() as journal:
+        endpoint = around.endpoint(settings.omnitron.conn_id)
+        if not params.dry_run:
+            check_not_behind(journal, around.flow, around.last_query())
+        with _telling(around, settings, journal, run_key):
+            asyncio.run(_log_in(around, settings, journal))
+        log.info("logged in to Omnitron at %s", endpoint.host)
+        if params.dry_run:
+            return None
+        run = journal.begin_run(around.flow, run_key, around.home, endpoint.host, params.as_dict())
+        journal.go_on(run.id)
+        return run.id
+
+
+@contextmanager
+def _telling(around: Surroundings, settings: FlowSettings, journal: Journal, run_key: str) -> Iterator[None]:
+    """Tell the flow's notifiers of a stop that ends the task."""
+    try:
+        yield
+    except StopFlow as stop:
+        run, reason = f"{around.home}/{run_key}", printable(str(stop), 2000)
+        alerts.tell_of_stop(journal, settings.alerts, around.notify, around.flow, stop.alert, reason, run)
+        raise
+
+
+async def _log_in(around: Surroundings, settings: FlowSettings, journal: Journal) -> None:
+    async with omnitron_system.connect(
+        around.endpoint(settings.omnitron.conn_id), settings.omnitron, journal, **around.http
+    ) as omnitron:
+        await omnitron.login()
+    async with erp_system.connect(
+        around.endpoint(settings.erp.conn_id), settings.erp, journal, **around.http
+    ) as erp:
+        await erp.login()
+
+
+# get_data_from_omnitron
+
+
+def get_data(around: Surroundings, run_id: int | None, params: Params) -> list[int]:
+    """List the plans, commit their rows, freeze who belongs to the run. Returns the lots, none for a small batch.
+
+    Repeated in one run it keeps its rows and their order. Only afterwards, and only for a run that nothing narrows,
+    the last query time moves. Raises TooManyPlans, ListingFailed, BadListing.
+    """
+    settings = around.settings()
+    with group(TITLES["get_data_from_omnitron"]), around.journal() as journal:
+        if run_id is None:
+            asyncio.run(_dry_run(around, settings, journal, params))
+            return []
+        run = journal.run(run_id)
+        if not run.committed:
+            journal.save_snapshot(around.flow, settings.digest, settings.snapshot())
+            journal.set_snapshot(run_id, settings.digest)
+            with _telling(around, settings, journal, run.run_key):
+                counts, queried_at = asyncio.run(_fetch(around, settings, journal, run, params))
+            lots = journal.commit_run(
+                run,
+                fan_out=settings.fan_out,
+                lots=settings.lots,
+                lot_size=around.lot_size,
+                counts=counts,
+                queried_at=queried_at,
+                limit=params.limit,
+            )
+            log.info("found: %s", _in_words(counts) or "nothing")
+        else:
+            log.info("the plans of this run are fetched already; they stay as they are")
+            lots, queried_at = journal.lots(run_id), run.queried_at
+        if queried_at is not None and not params.narrows:
+            _move_last_query(around, queried_at)
+        return lots
+
+
+def _move_last_query(around: Surroundings, queried_at: float) -> None:
+    moment_asked = datetime.fromtimestamp(queried_at, UTC)
+    last = around.last_query()
+    if last is None or last < moment_asked:
+        around.set_last_query(moment_asked)
+
+
+async def _fetch(
+    around: Surroundings, settings: FlowSettings, journal: Journal, run: Run, params: Params
+) -> tuple[Counter[str], float | None]:
+    placing = _placing(settings, params)
+    counts: Counter[str] = Counter()
+    if params.retry_only:
+        counts += journal.take_open(run, placing)
+        return counts, None
+    async with omnitron_system.connect(
+        around.endpoint(settings.omnitron.conn_id), settings.omnitron, journal, **around.http
+    ) as omnitron:
+        fetching = _Fetching(omnitron, settings, journal, run, placing, counts)
+        named = [*params.plan_ids, *params.resend_ids]
+        if named:
+            left = journal.begin_generations(run, params.resend_ids, "asked for by resend_ids")
+            for pk in left:
+                log.warning("plan %s is not finished: no new generation of it", printable(pk, 60))
+            opened = journal.take_open(run, placing, named)
+            begun = set(params.resend_ids) - set(left)  # sent whatever Omnitron shows them as
+            await fetching.named([pk for pk in named if pk not in begun])
+            counts |= opened  # the same plans, as far as Omnitron shows them
+            return counts, None
+        if settings.omnitron.cancel_status == "order_transaction":
+            await fetching.transactions()
+        else:
+            await fetching.listing(_window(around, settings, params))
+        fetching.check_guard(params.max_plans or settings.omnitron.max_plans)
+        opened = journal.take_open(run, placing)
+        counts["again"] += opened.pop("again", 0)
+        counts |= opened  # the listed ones that were not taken are among them
+        if omnitron.incomplete:
+            log.warning(
+                "the listing came out shorter than Omnitron's own count; the last query time stays as it is"
+            )
+            return counts, None
+        return counts, omnitron.first_seen_at
+
+
+def _placing(settings: FlowSettings, params: Params) -> Placing:
+    status = settings.omnitron.cancel_status
+    return Placing(
+        repeat_done=settings.writes_status or status == "order_transaction",
+        repeat_rejected=status not in ("completed", "order_transaction"),
+        ignore_backoff=params.retry_only,
+        named=bool(params.plan_ids or params.resend_ids),
+    )
+
+
+class Window(TypedDict, total=False):
+    """From when to when a `completed` flow asks."""
+
+    modified_after: datetime
+    modified_before: datetime
+
+
+def _window(around: Surroundings, settings: FlowSettings, params: Params) -> Window:
+    """From when to when a `completed` flow asks; other flows have no window."""
+    if settings.omnitron.cancel_status != "completed":
+        return {}
+    window: Window = {}
+    if params.since:
+        window["modified_after"] = moment(params.since)
+    elif (last := around.last_query()) is not None:
+        window["modified_after"] = last - timedelta(seconds=settings.omnitron.overlap_seconds)
+    elif settings.omnitron.start_from is not None:
+        window["modified_after"] = settings.omnitron.start_from
+    if params.until:
+        window["modified_before"] = moment(params.until)
+    log.info("window: %s", ", ".join(f"{name} {at}" for name, at in window.items()) or "none")
+    return window
+
+
+class _Fetching:
+    """Takes what Omnitron lists into the journal, page by page, and counts what it left out."""
+
+    def __init__(
+        self,
+        omnitron: Omnitron,
+        settings: FlowSettings,
+        journal: Journal,
+        run: Run,
+        placing: Placing,
+        counts: Counter[str],
+    ) -> None:
+        self.omnitron, self.settings, self.journal, self.run = omnitron, settings, journal, run
+        self.placing, self.counts = placing, counts
+        self.found, self.oldest = 0, ""
+        self._unchecked: set[str] = set()
+
+    async def listing(self, window: Window) -> None:
+        async for page in self.omnitron.list_plans(**window):
+            self._take(page)
+
+    async def named(self, pks: Sequence[str]) -> None:
+        for pk in pks:
+            document = await self.omnitron.plan(pk)
+            if document is None:
+                log.warning("Omnitron knows no plan %s", printable(pk, 60))
+                self.counts["unknown"] += 1
+            else:
+                self._take([document])
+
+    async def transactions(self) -> None:
+        async for page in self.omnitron.transactions(_transactions_since(self.settings)):
+            pks = [str(transaction["pk"]) for transaction in page]
+            known = self.journal.known_transactions(self.run.host, self.run.flow, pks)
+            self.counts["settled transactions"] += len(known)
+            await self._open_transactions([t for t in page if str(t["pk"]) not in known])
+
+    async def _open_transactions(self, page: list[dict[str, Any]]) -> None:
+        places = asyncio.Semaphore(_MAPPINGS_AT_ONCE)
+
+        async def is_mapped(transaction: dict[str, Any]) -> bool:
+            async with places:
+                return bool(await self.omnitron.mappings(transaction["pk"]))
+
+        mapped = await asyncio.gather(*(is_mapped(transaction) for transaction in page))
+        done = [str(transaction["pk"]) for transaction, yes in zip(page, mapped, strict=True) if yes]
+        self.journal.note_transactions(self.run.host, self.run.flow, done, "mapped")
+        for transaction, yes in zip(page, mapped, strict=True):
+            if not yes:
+                await self._plans_of(transaction)
+
+    async def _plans_of(self, transaction: dict[str, Any]) -> None:
+        order = at_path(transaction, self.settings.omnitron.api.transactions.order_path)
+        if order is None:
+            self.counts["transactions without an order"] += 1
+            return
+        documents = [doc async for page in self.omnitron.list_plans(order=order) for doc in page]
+        if not documents:
+            self.counts["transactions without plans, left"] += 1
+        self._take(documents, str(transaction["pk"]))
+
+    def check_guard(self, most: int) -> None:
+        """Refuse a batch larger than `most`: a wrong filter must not send years of refunds. Raises TooManyPlans."""
+        if self.found <= most:
+            return
+        self.journal.forget_listing(self.run)
+        raise TooManyPlans(
+            f"flow {self.run.flow}: {self.found} plans in status {self.settings.omnitron.cancel_status} were found, "
+            f"the oldest of {self.oldest or 'unknown date'}; omnitron.max_plans allows {most}. Nothing was sent. "
+            "If that many are right, trigger the flow by hand with the Param max_plans"
+        )
+
+    def _take(self, documents: Sequence[dict[str, Any]], transaction: str | None = None) -> None:
+        fitting = []
+        for document in documents:
+            why = read.misfit(document, self.settings.omnitron)
+            if why is not None:
+                self.counts["not fitting"] += 1
+                log.warning("plan %s is not sent: %s", printable(str(document.get("pk")), 60), why)
+                continue
+            self._warn_unchecked(document)
+            fitting.append(listed(document, transaction))
+        dates = [one.plan_date for one in fitting if one.plan_date]
+        self.oldest = min([*dates, self.oldest] if self.oldest else dates, default="")
+        self.found += len(fitting)
+        if fitting:
+            self.counts += self.journal.take_page(self.run, fitting, self.placing)
+
+    def _warn_unchecked(self, document: dict[str, Any]) -> None:
+        new = set(read.unchecked(document, self.settings.omnitron)) - self._unchecked
+        if new:
+            self._unchecked |= new
+            log.warning("Omnitron's plans do not show %s; its filter is trusted", ", ".join(sorted(new)))
+
+
+def listed(document: dict[str, Any], transaction: str | None = None) -> Listed:
+    """What the journal keeps of a plan document. Lengths are the journal's columns'."""
+    created = document.get("created_date")
+    return Listed(
+        pk=_cut(str(document["pk"]), 64) or "",
+        document=json_text(document),
+        digest=read.content_digest(document),
+        order_number=_cut(read.order_number(document), 255),
+        order_pk=_cut(read.order_pk(document), 64),
+        amount=_cut(read.amount_of(document), 64),
+        currency=_cut(read.currency_of(document), 16),
+        plan_type=_cut(read.plan_type_of(document), 64),
+        plan_date=_cut(created if isinstance(created, str) else None, 64),
+        transaction_pk=transaction,
+    )
+
+
+def _cut(value: str | None, limit: int) -> str | None:
+    return None if value is None else printable(value, limit - 1)
+
+
+async def _dry_run(around: Surroundings, settings: FlowSettings, journal: Journal, params: Params) -> None:
+    limit = params.limit or settings.fan_out or 10
+    limits = Limits(**settings.scripts.model_dump())
+    endpoint = around.endpoint(settings.erp.conn_id)
+    failed = shown = 0
+    async with (
+        omnitron_system.connect(
+            around.endpoint(settings.omnitron.conn_id), settings.omnitron, journal, **around.http
+        ) as omnitron,
+        ScriptProcess(limits) as scripts,
+    ):
+        async for document in _dry_documents(around, settings, params, omnitron):
+            if shown == limit:
+                log.info("more plans were found; only %d are shown", limit)
+                break
+            shown += 1
+            name = f"{read.order_number(document) or '-'} / {document['pk']}"
+            try:
+                request = await _prepared(settings, endpoint, scripts, document)
+            except PlanFailed as error:
+                failed += 1
+                log.error("[%s] %s", printable(name, 120), printable(str(error), 2000))
+            else:
+                body = mask((request.body or b"").decode(), endpoint.secrets)
+                url = mask(request.url, endpoint.secrets)
+                log.info(
+                    "[%s] would send %s %s %s",
+                    printable(name, 120),
+                    request.method,
+                    printable(url, 2000),
+                    printable(body, 4000),
+                )
+    log.info("dry run: %d plans prepared, %d of them failed; nothing was sent or stored", shown, failed)
+
+
+async def _dry_documents(
+    around: Surroundings, settings: FlowSettings, params: Params, omnitron: Omnitron
+) -> AsyncIterator[dict[str, Any]]:
+    if params.plan_ids:
+        for pk in params.plan_ids:
+            if (document := await omnitron.plan(pk)) is not None:
+                yield document
+        return
+    async for page in _dry_pages(around, settings, params, omnitron):
+        for document in page:
+            if read.misfit(document, settings.omnitron) is None:
+                yield document
+
+
+async def _dry_pages(
+    around: Surroundings, settings: FlowSettings, params: Params, omnitron: Omnitron
+) -> AsyncIterator[list[dict[str, Any]]]:
+    if settings.omnitron.cancel_status != "order_transaction":
+        async for plans in omnitron.list_plans(**_window(around, settings, params)):
+            yield plans
+        return
+    async for transactions in omnitron.transactions(_transactions_since(settings)):
+        for transaction in transactions:
+            order = at_path(transaction, settings.omnitron.api.transactions.order_path)
+            if order is not None and not await omnitron.mappings(transaction["pk"]):
+                async for plans in omnitron.list_plans(order=order):
+                    yield plans
+
+
+def _transactions_since(settings: FlowSettings) -> datetime:
+    since = settings.omnitron.transactions_since
+    if since is None:
+        raise SettingsError([Problem("omnitron.transactions_since", "is required for order_transaction")])
+    return since
+
+
+async def _prepared(settings: FlowSettings, endpoint: Endpoint, scripts: ScriptProcess, document: Any) -> Any:
+    attributes = {"channel_type": settings.omnitron.channel_type}
+    if settings.script is not None:
+        result = await scripts.run("script", settings.script.text, document, attributes)
+        if result.refused:
+            raise PlanFailed("the script chose REL_FAILURE")
+        document = result.result
+    if settings.mapping is not None:
+        document = await scripts.map(settings.mapping.text, document)
+    return erp_system.build_request(settings.erp, endpoint, document, "dry-run")
+
+
+# bulk
+
+
+def bulk(around: Surroundings, run_id: int, lot: int, again: bool) -> dict[str, int]:
+    """Carry a lot's plans side by side through all steps. Never fails because of a plan. Returns how many ended how."""
+    with around.journal() as journal:
+        settings = _settings_of_run(journal, run_id)
+        members = journal.lot(run_id, lot)
+        if again:
+            journal.go_on(run_id)
+        parts = max(1, len(journal.lots(run_id)))
+        in_flight = max(1, settings.erp.max_in_flight // parts)
+        return dict(_run(_carry_lot(around, journal, run_id, members, in_flight, again, parts)))
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a lot in uvloop's event loop where it is installed, as it is with Airflow: a tenth less CPU for a plan."""
+    try:
+        import uvloop  # noqa: PLC0415  (only a lot is worth its 20 ms, and it need not be there)
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+async def _carry_lot(
+    around: Surroundings,
+    journal: Journal,
+    run_id: int,
+    members: list[Any],
+    in_flight: int,
+    again: bool,
+    parts: int,
+) -> Counter[str]:
+    async with _work(around, journal, run_id, again, parts, many=True) as work:
+        return await carry_all(work, members, in_flight)
+
+
+# open_plans
+
+
+def open_plans(around: Surroundings, run_id: int | None) -> list[int]:
+    """The members that get tasks of their own in the group `plan`, by number."""
+    if run_id is None:
+        return []
+    with around.journal() as journal:
+        fan_out = _settings_of_run(journal, run_id).fan_out
+        return [member.id for member in journal.open_members(run_id, fan_out or _OPENED_WITHOUT_FAN_OUT)]
+
+
+def _settings_of_run(journal: Journal, run_id: int) -> FlowSettings:
+    run = journal.run(run_id)
+    return from_snapshot(journal.snapshot(run.snapshot), flow=run.flow)
+
+
+# plan.*
+
+
+def carry_one(
+    around: Surroundings, member_id: int, step: str, again: bool, named: Callable[[str], None]
+) -> tuple[str, Row]:
+    """Perform the steps of one plan up to `step`. Returns how the task ends (`green`, `skipped`, `red`) and the row.
+
+    `named` is told the plan's name before anything happens. A request that may still be on the wire is waited for.
+    Raises RowBusy where another run has the plan.
+    """
+    with around.journal() as journal:
+        member = journal.member(member_id)
+        named(journal.row(member.plan_id).name)
+        journal.stay_alive(member.run_id)
+        if again:
+            journal.go_on(member.run_id)
+        with group(TITLES[step]):
+            row, post_error = asyncio.run(_carry_step(around, journal, member, step, again))
+    ending = "red" if post_error else verdict(row)
+    line = f"[{printable(row.name, 120)}] {row.state}"
+    if ending == "red":
+        log.error("%s: %s", line, row.error)
+        log.info("its journey: %sflows/%s/plans/%d", around.page, around.flow, row.id)
+    else:
+        log.info("%s%s", line, f": {row.error}" if row.error else "")
+    return ending, row
+
+
+async def _carry_step(
+    around: Surroundings, journal: Journal, member: Any, step: str, again: bool
+) -> tuple[Row, str | None]:
+    async with _work(around, journal, member.run_id, again) as work:
+        row = await _claim_when_free(work, member.plan_id)
+        plan = await begin(work, row, member)
+        return await advance(plan, step), plan.post_error
+
+
+async def _claim_when_free(work: Work, plan_id: int) -> Row:
+    while True:
+        try:
+            return await work.writer.call(work.journal.claim_one, plan_id, work.run.id, work.owner)
+        except OnTheWire as busy:
+            log.info("%s; waiting", busy)
+            await asyncio.sleep(max(0.2, busy.until - await work.writer.call(work.journal.now)))
+
+
+def _work(
+    around: Surroundings, journal: Journal, run_id: int, again: bool, parts: int = 1, *, many: bool = False
+) -> Work:
+    return Work(
+        journal,
+        journal.run(run_id),
+        current=around.settings,
+        endpoint=around.endpoint,
+        owner=f"{socket.gethostname()}:{os.getpid()}",
+        again=again,
+        parts=parts,
+        many=many,
+        http=around.http,
+        measure=around.measure,
+    )
+
+
+# report and gate
+
+
+def report(around: Surroundings, run_id: int | None) -> dict[str, Any]:
+    """The outcome table, printed and returned: counts by state, the plans that need a look, what was left out."""
+    if run_id is None:
+        log.info("nothing to report: a dry run, or the login failed")
+        return {}
+    with around.journal() as journal:
+        run = journal.run(run_id)
+        counts = journal.run_counts(run_id)
+        journal.finish_run(run_id)
+        open_rows = journal.run_rows(
+            run_id, [state for state in State if state not in FINISHED], limit=_SHOWN
+        )
+        warned = journal.warned(run_id, _SHOWN)
+        stopped = journal.stopped(run_id)
+        breaker_open = journal.stop_kind(run_id) == "breaker_open"
+        open_plans = journal.open_plans(around.flow)
+    outcomes: Counter[str] = Counter()
+    for (state, _), number in counts.items():
+        outcomes[str(state)] += number
+    if run.finished_at is None:  # a report that was cleared counts nothing twice
+        for name, number in outcomes.items():
+            around.measure("incr", f"plans.{name}", number)
+    around.measure("gauge", "breaker_open", float(breaker_open))
+    _measure_open(around, *open_plans)
+    table = _table(outcomes, run, open_rows, warned, stopped)
+    log.info("outcome of this run\n%s", table)
+    log.info("its plans: %s%s", around.page, _run_on_the_page(around.flow, run.run_key))
+    return {"outcomes": dict(outcomes), "left_out": run.counts, "stopped": stopped, "table": table}
+
+
+def _run_on_the_page(flow: str, run_key: str) -> str:
+    return "run?" + urlencode({"dag_id": DAG_PREFIX + flow, "run_id": run_key})
+
+
+def _measure_open(around: Surroundings, number: int, oldest: float) -> None:
+    around.measure("gauge", "open_plans", number)
+    around.measure("gauge", "oldest_open_seconds", oldest)
+
+
+def watch(around: Surroundings) -> None:
+    """Between the runs: how old the oldest open plan is, and whether the flow has been silent for too long."""
+    settings = around.settings()
+    with around.journal() as journal:
+        _measure_open(around, *journal.open_plans(around.flow))
+        alerts.tell_of_silence(journal, settings.alerts, around.notify, around.flow)
+
+
+def _table(
+    outcomes: Counter[str], run: Run, open_rows: list[Row], warned: list[Row], stopped: str | None
+) -> str:
+    lines = [f"{'outcome':<14}{'plans':>7}", "-" * 21]
+    lines += [f"{state:<14}{outcomes[state]:>7}" for state in State if outcomes[state]]
+    lines.append(f"{'all':<14}{sum(outcomes.values()):>7}")
+    left_out = {
+        name: number for name, number in run.counts.items() if name not in ("new", "again", "repeated")
+    }
+    if left_out:
+        lines += ["", f"not taken: {_in_words(left_out)}"]
+    if stopped:
+        lines += ["", f"the run was stopped: {stopped}"]
+    if open_rows:
+        lines += ["", "open:"] + [
+            f"  {printable(row.name, 60):<32} {row.state:<10} {printable(row.error or '', 200)}"
+            for row in open_rows
+        ]
+        if (more := _open_count(outcomes) - len(open_rows)) > 0:
+            lines.append(f"  and {more} more")
+    if warned:
+        lines += ["", "done with a warning:"]
+        lines += [f"  {printable(row.name, 60):<32} {printable(row.error or '', 200)}" for row in warned]
+    return "\n".join(lines)
+
+
+def _open_count(outcomes: Counter[str]) -> int:
+    return sum(number for state, number in outcomes.items() if State(state) not in FINISHED)
+
+
+def gate(
+    around: Surroundings, run_id: int | None, failed_tasks: Sequence[str], run_key: str | None = None
+) -> str:
+    """Say whether the run went as it should, and tell the notifiers. Raises GateClosed with the reasons.
+
+    `run_key`: the run's name, for one that the journal does not know.
+    """
+    reasons = [f"task {name} failed" for name in failed_tasks]
+    with around.journal() as journal:
+        stopped = None if run_id is None else journal.stopped(run_id)
+        if run_id is not None:
+            reasons += _reasons(journal, run_id, stopped)
+        _tell_after_run(around, journal, run_id, run_key, stopped, reasons)
+    if reasons:
+        raise GateClosed("\n".join(reasons))
+    return "all plans of this run are settled, or held by a script's own word"
+
+
+def _reasons(journal: Journal, run_id: int, stopped: str | None) -> list[str]:
+    bad = {key: number for key, number in journal.run_counts(run_id).items() if not _good(*key)}
+    rows = journal.run_rows(run_id, {state for state, _ in bad}, limit=_SHOWN) if bad else []
+    reasons = [f"the run was stopped: {stopped}"] if stopped else []
+    by_state: Counter[str] = Counter()
+    for (state, _), number in bad.items():
+        by_state[state] += number
+    if by_state:
+        reasons.append(_in_words(by_state))
+    return reasons + [
+        f"{row.name}: {row.state}" + (f": {printable(row.error, 200)}" if row.error else "")
+        for row in rows
+        if not _good(row.state, row.relation or "")
+    ]
+
+
+def _tell_after_run(
+    around: Surroundings,
+    journal: Journal,
+    run_id: int | None,
+    run_key: str | None,
+    stopped: str | None,
+    reasons: Sequence[str],
+) -> None:
+    wanted: tuple[Alert, ...] = ()
+    try:
+        wanted = around.settings().alerts
+    except SettingsError:
+        log.warning("the settings are invalid, so nobody can be told")
+    told = (journal, wanted, around.notify, around.flow)
+    if run_id is not None:
+        run_key = journal.run(run_id).run_key
+        reason = printable(stopped or "", 2000)
+        alerts.tell_of_stop(*told, journal.stop_kind(run_id), reason, f"{around.home}/{run_key}")
+        if not reasons:
+            journal.succeed(run_id)
+    if reasons and run_key is not None:
+        alerts.tell_of_gate(*told, reasons, f"{around.home}/{run_key}")
+    alerts.tell_of_doubt(*told)
+
+
+def _good(state: State, relation: str) -> bool:
+    return state in _WELL or (state is State.HELD and relation == Relation.DO_NOTHING)
+
+
+def _in_words(counts: Any) -> str:
+    return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()) if number)

@@ -1,0 +1,610 @@
+"""What every request needs, in one place: deadline, retry, Retry-After, rate, circuit breaker, origin, size.
+
+A failed request is one of two things, and the difference decides whether a plan may be sent again:
+
+NotSent         no byte of the request left: refused, DNS, TLS, no connection in time, a dead connection
+OutcomeUnknown  it left, and no complete answer came back: timeout, reset, truncated or oversized answer
+
+aiohttp repeats some requests by itself when a kept connection dies. `_MarkedRequest` forbids that: one `send`
+writes at most once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import random
+import re
+import select
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, NoReturn, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.payload import BytesPayload
+from yarl import URL
+
+from include.order_cancel.errors import OrderCancelError, Problem, SettingsError, StopFlow
+from include.order_cancel.secrecy import credentials, mask
+from include.order_cancel.text import printable
+
+MiB = 1024 * 1024
+MAX_TRIES = 3
+MAX_WAIT_SECONDS = 60.0
+CONNECT_SECONDS = 10.0
+SAYS_WHEN = frozenset({429, 503})  # with `Retry-After`: when the system may be asked again
+REPEATABLE = frozenset({408, 425, 429, 503})
+_WORTH_ASKING_AGAIN = REPEATABLE | {500, 502, 504}
+_BACKOFF_SECONDS = 0.5
+_MAX_STALE = 2
+_SHORTEST_SECRET = 4  # shorter texts of a Connection (a language, a client's number) hide nothing, and garble
+_NO_HEADERS: Mapping[str, str] = {}
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+
+Before = Callable[[], Awaitable[None]]
+
+
+class NotSent(OrderCancelError):
+    """The request certainly did not reach the system."""
+
+
+class OutcomeUnknown(OrderCancelError):
+    """The request left, but whether it took effect is not known."""
+
+
+class BadAnswer(OrderCancelError):
+    """An answer is not the JSON it should be."""
+
+
+class SystemDown(StopFlow):
+    """The circuit breaker is open: the system failed too often in a row, nothing was sent."""
+
+    alert = "breaker_open"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A Connection as plain values; what is secret stays out of `repr`."""
+
+    conn_id: str
+    base_url: str
+    login: str | None = None
+    password: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def host(self) -> str:
+        """`host` or `host:port`, in lower case."""
+        return urlsplit(self.base_url).netloc.rpartition("@")[2].lower()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Everything in the Connection that must not be shown."""
+        values = [*self.headers.values(), *_texts(self.extra)]
+        kept = tuple(value for value in values if len(value) >= _SHORTEST_SECRET)
+        return (self.password, *kept) if self.password else kept
+
+    @property
+    def key_material(self) -> str:
+        """All that a token depends on: a changed Connection cannot read an older token."""
+        parts = [self.login, self.password, dict(self.headers), dict(self.extra)]
+        return json.dumps(parts, sort_keys=True, default=str)
+
+    def url(self, target: str) -> str:
+        """`target` as an absolute URL: as it is, or a path below this Connection's base URL."""
+        return _absolute(self.base_url, target)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request without its auth headers: `url` is absolute, with its query. No message shows its `secrets`."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One complete answer. `token` is the version of the token that it was asked with, 0 for none.
+
+    `secrets` are what its request was trusted with: where the answer repeats them, they are masked in `reason`
+    and in all that is read of its body.
+    """
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+    seconds: float
+    token: int = 0
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The body in the charset that the answer states, else UTF-8; what cannot be read is replaced."""
+        return mask(self._decoded(), self.secrets)
+
+    def _decoded(self) -> str:
+        found = re.search(r"charset=[\"']?([\w.:-]+)", self.headers.get("Content-Type", ""), re.IGNORECASE)
+        try:
+            return self.body.decode(found[1] if found else "utf-8-sig", "replace").removeprefix("\ufeff")
+        except (LookupError, UnicodeError, ValueError):
+            return self.body.decode("utf-8-sig", "replace")
+
+    def json(self) -> Any:
+        """The body as JSON; of a key that stands twice the last value counts.
+
+        Raises BadAnswer for anything that is not JSON, NaN and Infinity included.
+        """
+        try:
+            return json.loads(self.text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            raise BadAnswer(f"the answer is not JSON: {self.describe()}") from None
+
+    def excerpt(self, limit: int = 500) -> str:
+        """The beginning of the body, fit for a message."""
+        return printable(self.text[: limit + 1], limit)
+
+    def describe(self, limit: int = 300) -> str:
+        """Status, reason, where a redirect points, and the beginning of the body, in one line."""
+        reason = printable(mask(self.reason, self.secrets), 60)
+        said = " ".join(part for part in (str(self.status), reason) if part)
+        if 300 <= self.status < 400 and (target := self.headers.get("Location")):
+            where = mask(target.partition("?")[0], self.secrets)
+            said += f", a redirect to {printable(where, 200)} (not followed)"
+        return f"{said}: {self.excerpt(limit)}" if self.body else said
+
+
+class Breaker:
+    """Opens after `limit` failures in a row and stays open: the run sends nothing more to this system.
+
+    `reason` says why, None while it is closed.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.failures = 0
+        self.reason: str | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether nothing may be sent any more."""
+        return self.reason is not None
+
+    def trip(self, reason: str) -> None:
+        """Open it; the first reason stands."""
+        self.reason = self.reason or reason
+
+    def failed(self, what: str) -> None:
+        """Count one failure."""
+        self.failures += 1
+        if self.failures >= self.limit:
+            self.trip(f"{self.failures} requests in a row failed, the last one: {what}")
+
+    def answered(self) -> None:
+        """The system works: begin to count anew."""
+        self.failures = 0
+
+    def check(self) -> None:
+        """Raise SystemDown where it is open."""
+        if self.reason is not None:
+            raise SystemDown(f"nothing more is sent: {self.reason}")
+
+
+def _connector() -> aiohttp.BaseConnector:
+    return aiohttp.TCPConnector(limit=0)
+
+
+class Caller:
+    """One system's requests: one session, kept connections, at most `max_in_flight` at a time.
+
+    Use it with `async with`. `timeout_seconds` is the total time of one try, from the connection to the
+    last byte of the answer; `requests_per_second` spaces the tries evenly. `also` are absolute URLs from
+    the settings whose origins may be asked besides the Connection's own. `clock` gives seconds since the
+    epoch, `monotonic` a clock that is never set; `deadline` raises TimeoutError in its block once so many
+    seconds are over; `connector` opens the connections. Raises SettingsError for a base URL or static header that
+    cannot be used.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        timeout_seconds: float = 30.0,
+        max_in_flight: int = 64,
+        requests_per_second: float | None = None,
+        max_bytes: int = 16 * MiB,
+        also: Collection[str] = (),
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random: Callable[[], float] = random.random,
+        deadline: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout,
+        connector: Callable[[], aiohttp.BaseConnector] = _connector,
+    ) -> None:
+        check_endpoint(endpoint)
+        self.endpoint = endpoint
+        self.timeout_seconds = timeout_seconds
+        self.breaker = Breaker(max(5, 2 * max_in_flight))
+        self.clock = clock
+        self._origins = {origin(url) for url in (endpoint.base_url, *also)}
+        self._max_bytes = max_bytes
+        self._interval = 1 / requests_per_second if requests_per_second else 0.0
+        self._not_before = self._next_turn = float("-inf")
+        self._turn = asyncio.Lock()
+        self._slots = asyncio.Semaphore(max_in_flight)
+        self._monotonic, self.sleep, self._random = monotonic, sleep, random
+        self._deadline, self._connector = deadline, connector
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=self._connector(),
+            headers={
+                "Accept": "application/json",
+                "User-Agent": "order-cancel-flow",
+                **self.endpoint.headers,
+            },
+            timeout=aiohttp.ClientTimeout(total=None, connect=min(CONNECT_SECONDS, self.timeout_seconds)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            request_class=_MarkedRequest,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    @property
+    def rest(self) -> float:
+        """The seconds for which the system wants to be left alone, by a `Retry-After` that was heard of."""
+        return max(0.0, self._not_before - self._monotonic())
+
+    def leave_alone(self, seconds: float) -> None:
+        """Send nothing for so many seconds."""
+        if seconds > 0:
+            self._not_before = max(self._not_before, self._monotonic() + seconds)
+
+    async def send(
+        self, request: Request, *, auth: Mapping[str, str] = _NO_HEADERS, before: Before | None = None
+    ) -> Answer:
+        """Exactly one try; redirects are not followed, any status is an Answer.
+
+        `before` is awaited on the open connection, just before the first byte; what it raises passes
+        through and nothing was sent. It is awaited again in the rare case that the connection dies
+        meanwhile. Waiting for a free slot or for the rate is not part of the deadline. Raises NotSent,
+        OutcomeUnknown, SystemDown (breaker open), StopFlow (an origin that is not configured).
+        """
+        if origin(request.url) not in self._origins:
+            raise StopFlow(
+                f"Connection '{self.endpoint.conn_id}': {_named(request)} is not on a configured host"
+            )
+        async with self._slots:
+            self.breaker.check()
+            if self._interval or self._not_before > self._monotonic():
+                await self._wait_for_turn()
+            return await self._counted(request, auth, before)
+
+    async def ask(self, request: Request, *, auth: Mapping[str, str] = _NO_HEADERS) -> Answer:
+        """At most three tries, for what may safely be repeated; never earlier than `Retry-After` allows.
+
+        After the last try its Answer is returned, whatever its status. Raises what `send` raises.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            answer, error = await self._try_once(request, auth)
+            if answer is not None and answer.status not in _WORTH_ASKING_AGAIN:
+                return answer
+            delay = retry_delay(answer, tries, random=self._random, clock=self.clock)
+            if delay is not None:
+                await self.sleep(delay)
+            elif answer is not None:
+                return answer
+            elif error is not None:
+                raise error
+
+    async def _try_once(
+        self, request: Request, auth: Mapping[str, str]
+    ) -> tuple[Answer | None, NotSent | OutcomeUnknown | None]:
+        try:
+            return await self.send(request, auth=auth), None
+        except (NotSent, OutcomeUnknown) as error:
+            return None, error
+
+    async def _wait_for_turn(self) -> None:
+        async with self._turn:
+            while (wait := max(self._not_before, self._next_turn) - self._monotonic()) > 0:
+                await self.sleep(wait)
+            self._next_turn = self._monotonic() + self._interval
+        self.breaker.check()
+
+    async def _counted(self, request: Request, auth: Mapping[str, str], before: Before | None) -> Answer:
+        try:
+            answer = await self._exchange(request, auth, before)
+        except (NotSent, OutcomeUnknown) as error:
+            self.breaker.failed(str(error))
+            raise
+        self._learn(request, answer)
+        return answer
+
+    def _learn(self, request: Request, answer: Answer) -> None:
+        """What an answer says of the system as a whole: that it works, or asks to be left alone."""
+        if answer.status < 500:
+            self.breaker.answered()
+        else:
+            self.breaker.failed(f"{_named(request)}: {answer.status} {printable(answer.reason, 60)}")
+        if answer.status not in SAYS_WHEN or (wait := retry_after(answer, self.clock)) is None:
+            return
+        self.leave_alone(wait)
+        if wait > MAX_WAIT_SECONDS:
+            self.breaker.trip(
+                f"{self.endpoint.host} answered {answer.status} and asks to wait for {wait:.0f} s"
+            )
+
+    async def _exchange(self, request: Request, auth: Mapping[str, str], before: Before | None) -> Answer:
+        attempt = _Attempt(before)
+        _attempt.set(attempt)
+        try:
+            async with self._deadline(self.timeout_seconds):
+                return await self._over_a_live_connection(request, auth)
+        except TimeoutError:
+            raise attempt.failure(
+                f"{_named(request)}: no complete answer within {self.timeout_seconds:g} s"
+            ) from None
+        except (aiohttp.ClientError, OSError, ValueError, _Stale, _TooLong) as error:
+            raise attempt.failure(f"{_named(request)}: {_why(error)}") from None
+
+    async def _over_a_live_connection(self, request: Request, auth: Mapping[str, str]) -> Answer:
+        for _ in range(_MAX_STALE):
+            try:
+                return await self._once(request, auth)
+            except _Stale:
+                continue
+        return await self._once(request, auth)
+
+    async def _once(self, request: Request, auth: Mapping[str, str]) -> Answer:
+        if self._session is None:
+            raise RuntimeError("a Caller is used with `async with`")
+        headers = {**request.headers, **auth}
+        secrets = (*request.secrets, *credentials(auth, self.endpoint.headers))
+        started = self._monotonic()
+        url = URL(request.url, encoded=True)
+        async with self._session.request(
+            request.method, url, data=_payload(request.body), headers=headers, allow_redirects=False
+        ) as response:
+            body = await self._read(response)
+            took = self._monotonic() - started
+            reason = mask(response.reason or "", secrets)
+            return Answer(response.status, reason, response.headers, body, request.url, took, secrets=secrets)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        chunks: list[bytes] = []
+        size = response.content_length or 0
+        if size <= self._max_bytes:
+            size = 0
+            async for chunk in response.content.iter_any():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > self._max_bytes:
+                    break
+        if size > self._max_bytes:
+            response.close()
+            raise _TooLong(self._max_bytes)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+@functools.lru_cache(maxsize=256)
+def _absolute(base_url: str, target: str) -> str:
+    joined = base_url.rstrip("/") + target if target.startswith("/") else target
+    return str(URL(joined).with_fragment(None))
+
+
+def _payload(body: bytes | None) -> BytesPayload | None:
+    """The body as aiohttp sends it; given plain, it would look for the kind of each one."""
+    return None if body is None else BytesPayload(body)
+
+
+def retry_delay(
+    answer: Answer | None,
+    tries: int,
+    *,
+    random: Callable[[], float] = random.random,
+    clock: Callable[[], float] = time.time,
+) -> float | None:
+    """Seconds to wait after `tries` tries, the last of which brought `answer` (None: no answer at all).
+
+    Full jitter: evenly between nothing and a bound that doubles; added to what `Retry-After` asks for.
+    None: give up, because three tries were made or `Retry-After` asks for more than a minute.
+    """
+    if tries >= MAX_TRIES:
+        return None
+    wanted = retry_after(answer, clock) if answer is not None else None
+    if wanted is not None and wanted > MAX_WAIT_SECONDS:
+        return None
+    return (wanted or 0.0) + random() * _BACKOFF_SECONDS * 2.0 ** (tries - 1)
+
+
+def retry_after(answer: Answer, clock: Callable[[], float] = time.time) -> float | None:
+    """The seconds that `Retry-After` asks for (RFC 9110, section 10.2.3), None where it says nothing usable.
+
+    A date is measured from the answer's own `Date`, so that a wrong clock on either side does no harm.
+    """
+    value = answer.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value) if len(value) < 10 else float("inf")
+    until = _epoch(value)
+    if until is None:
+        return None
+    now = server_time(answer)
+    return max(0.0, until - (clock() if now is None else now))
+
+
+def server_time(answer: Answer) -> float | None:
+    """The answer's `Date` in seconds since the epoch, None where there is none."""
+    return _epoch(answer.headers.get("Date", ""))
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port: what must be equal for credentials to be sent."""
+    return _origin("/".join(url.split("/", 3)[:3]))
+
+
+@functools.lru_cache(maxsize=256)
+def _origin(url: str) -> tuple[str, str, int | None]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, (parts.hostname or "").lower(), port
+    except ValueError:
+        return "", "", None
+
+
+def check_endpoint(endpoint: Endpoint) -> None:
+    """Raises SettingsError, with every problem, for a Connection that no request can be made with."""
+    problems = []
+    scheme, host, _ = origin(endpoint.base_url)
+    if scheme not in ("http", "https") or not host:
+        problems.append("its host is not an http:// or https:// address")
+    elif re.search("[@?#]", endpoint.base_url):
+        problems.append("its host holds more than an address; login and password have fields of their own")
+    for name, value in endpoint.headers.items():
+        if (
+            not _HEADER_NAME.fullmatch(name)
+            or not isinstance(value, str)
+            or re.search(r"[\x00-\x08\n-\x1f]", value)
+        ):
+            problems.append(f"the header '{printable(name, 60)}' cannot be sent")
+    if problems:
+        raise SettingsError([Problem(f"Connection '{endpoint.conn_id}'", problem) for problem in problems])
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
+
+
+class _Stale(Exception):
+    """The connection died before anything was written."""
+
+
+class _TooLong(Exception):
+    """The answer is larger than allowed."""
+
+
+class _Attempt:
+    """One try: whether a byte may have left yet, and what to do just before it does."""
+
+    __slots__ = ("_before", "sent")
+
+    def __init__(self, before: Before | None) -> None:
+        self._before = before
+        self.sent = False
+
+    async def leave(self, connection: Connection) -> None:
+        if self.sent:
+            raise aiohttp.ServerDisconnectedError
+        if self._before is not None:
+            await self._before()
+        if _is_dead(connection):
+            raise _Stale
+        self.sent = True
+
+    def failure(self, message: str) -> NotSent | OutcomeUnknown:
+        if self.sent:
+            return OutcomeUnknown(f"{message} (whether it took effect is not known)")
+        return NotSent(f"{message} (nothing was sent)")
+
+
+_attempt: ContextVar[_Attempt] = ContextVar("attempt")
+
+
+class _MarkedRequest(ClientRequest):
+    """Tells the attempt when the first byte is about to leave, and never lets a second try begin."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        await _attempt.get().leave(conn)
+        return await super().send(conn)
+
+
+def _is_dead(connection: Connection) -> bool:
+    """Whether the other side hung up; asked of the kernel, as the event loop may not have heard of it yet."""
+    protocol = connection.protocol
+    if protocol is None or not protocol.is_connected() or protocol.transport is None:
+        return True
+    socket = protocol.transport.get_extra_info("socket")
+    if socket is None:
+        return False
+    poll = select.poll()
+    poll.register(socket.fileno(), _HUNG_UP)
+    return bool(poll.poll(0))
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _epoch(value: str) -> float | None:
+    try:
+        moment: datetime = parsedate_to_datetime(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+def _named(request: Request) -> str:
+    """Method, host and path: a query may hold a customer's data."""
+    try:
+        parts = urlsplit(request.url)
+    except ValueError:
+        return f"{request.method} of an address that is none"
+    return f"{request.method} {parts.netloc}{printable(mask(parts.path, request.secrets), 200)}"
+
+
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.ClientConnectorDNSError, "the host's name cannot be resolved"),
+    (aiohttp.ClientConnectorCertificateError, "the host's certificate is not trusted"),
+    (aiohttp.ClientConnectorSSLError, "no TLS connection"),
+    (_Stale, "the connection was closed at once"),
+    (aiohttp.ServerDisconnectedError, "the connection was closed without an answer"),
+    (aiohttp.ClientPayloadError, "the answer broke off or cannot be decoded"),
+    (aiohttp.ClientResponseError, "the answer is not HTTP"),
+)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, _TooLong):
+        return f"the answer is larger than {error.args[0] // MiB} MiB"
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return reason
+    if isinstance(error, OSError) and error.strerror:
+        return f"no connection: {printable(error.strerror, 100)}"
+    return type(error).__name__

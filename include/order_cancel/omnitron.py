@@ -1,0 +1,621 @@
+"""Omnitron in its own words: list the plans, read one, write a status back, map a transaction.
+
+Names, paths and words come from the API profile, since parts of the API are assumptions. Documents are read
+defensively: a plan needs its `pk` and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, TypeGuard
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
+
+from include.order_cancel.errors import PlanFailed, RetryLater, StopFlow
+from include.order_cancel.http import (
+    Answer,
+    BadAnswer,
+    Caller,
+    Endpoint,
+    MiB,
+    NotSent,
+    OutcomeUnknown,
+    Request,
+    server_time,
+)
+from include.order_cancel.paths import at_path
+from include.order_cancel.profile import Profile, fill_body, fill_path, query_text
+from include.order_cancel.settings import OmnitronSettings
+from include.order_cancel.text import UNPRINTABLE, printable
+from include.order_cancel.tokens import LoginFailed, Tokens, TokenStore, token_key
+
+log = logging.getLogger(__name__)
+
+MAX_LIST_BYTES = 64 * MiB
+JSON_BODY = {"Content-Type": "application/json"}
+_REFUSED_MOVES = frozenset({400, 406, 409, 422})
+_CONTAINERS = (dict, list)
+# What changes in a plan without changing what the ERP is told.
+VOLATILE = frozenset({"status", "cancel_status", "modified_date", "modified_by", "external_status"})
+
+
+class ListingFailed(RetryLater):
+    """A listing could not be read to its end; the same task may try again."""
+
+
+class BadListing(StopFlow):
+    """A listing makes no sense: not JSON, pages that repeat, a next page on another host, a refused query."""
+
+
+class WriteBackRefused(PlanFailed):
+    """Omnitron refused the plan's new status."""
+
+
+@asynccontextmanager
+async def connect(
+    endpoint: Endpoint, settings: OmnitronSettings, store: TokenStore, **options: Any
+) -> AsyncIterator[Omnitron]:
+    """Omnitron behind a Connection, with its token from `store`. `options` go to the `Caller`."""
+    async with AsyncExitStack() as stack:
+        caller = await stack.enter_async_context(Caller(endpoint, **{"max_bytes": MAX_LIST_BYTES, **options}))
+        key = token_key(
+            "omnitron", endpoint.conn_id, endpoint.base_url, endpoint.login, settings.api.login.path
+        )
+        tokens = Tokens(key, store, lambda: fetch_token(caller, settings.api), endpoint.key_material)
+        yield Omnitron(caller, tokens, settings)
+
+
+async def fetch_token(caller: Caller, profile: Profile) -> str:
+    """A new token for the Connection's login and password. Raises LoginFailed."""
+    endpoint = caller.endpoint
+    where = f"Omnitron login (Connection '{endpoint.conn_id}', {endpoint.host}{profile.login.path})"
+    if not endpoint.login or not endpoint.password:
+        raise LoginFailed(f"{where}: the Connection has no login or no password")
+    credentials = json_bytes({"username": endpoint.login, "password": endpoint.password})
+    url = endpoint.url(profile.login.path)
+    request = Request("POST", url, JSON_BODY, credentials, endpoint.secrets)
+    try:
+        answer = await caller.ask(request)
+    except (NotSent, OutcomeUnknown) as error:
+        raise LoginFailed(f"{where}: {error}") from None
+    return token_in(answer, profile.login.token_path, where)
+
+
+def token_in(answer: Answer, path: str, where: str) -> str:
+    """The token at the dotted `path` of a login's answer.
+
+    Raises LoginFailed that begins with `where`, and shows nothing of a 2xx answer.
+    """
+    if not answer.ok:
+        raise LoginFailed(f"{where} was refused: {answer.describe(200)}")
+    try:
+        token = at_path(replace(answer, secrets=()).json(), path)
+    except BadAnswer:
+        raise LoginFailed(f"{where}: the answer is not JSON") from None
+    if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
+        raise LoginFailed(f"{where}: the answer holds no token at '{path}'")
+    return token
+
+
+class Omnitron:
+    """The calls of the flow, each with the token; a 401 renews the token and repeats the call once.
+
+    `first_seen_at` is the moment just before the first listing began, in seconds since the epoch by
+    Omnitron's clock where its answers tell it. `without_pk` counts listed documents that carry no `pk`:
+    they are dropped. `incomplete` tells that a listing, read twice, stayed shorter than Omnitron's own
+    count of it. Any call may raise StopFlow (refused token, open breaker) and JournalDown (the token's
+    store).
+    """
+
+    def __init__(self, caller: Caller, tokens: Tokens, settings: OmnitronSettings) -> None:
+        self.caller = caller
+        self.settings = settings
+        self.profile: Profile = settings.api
+        self.first_seen_at: float | None = None
+        self.without_pk = 0
+        self.incomplete = False
+        self._tokens = tokens
+
+    async def login(self) -> None:
+        """Make sure that there is a token, the stored one or a new one. Raises LoginFailed."""
+        await self._tokens.current()
+
+    async def list_plans(
+        self,
+        *,
+        status_word: str | None = None,
+        modified_after: datetime | None = None,
+        modified_before: datetime | None = None,
+        order: object | None = None,
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """Page by page the plans that the settings select, each `pk` once.
+
+        `status_word` takes the place of the settings' status; `order` narrows to one order's pk; the times
+        must be aware. Raises ListingFailed, BadListing.
+        """
+        names = self.profile.plans
+        params = self._selection(status_word or status_word_of(self.settings))
+        params |= {
+            name: value
+            for name, value in (
+                (names.modified_after, modified_after and iso(modified_after)),
+                (names.modified_before, modified_before and iso(modified_before)),
+                (names.order, None if order is None else str(order)),
+            )
+            if value
+        }
+        async for page in self._pages(names.path, params):
+            yield page
+
+    async def transactions(self, since: datetime) -> AsyncIterator[list[dict[str, Any]]]:
+        """Page by page the return transactions created since then. Raises ListingFailed, BadListing."""
+        names = self.profile.transactions
+        params = {names.type: names.type_word, names.since: iso(since)}
+        params |= {name: query_text(value) for name, value in names.extra.items()}
+        async for page in self._pages(names.path, params):
+            yield page
+
+    async def plan(self, pk: object) -> dict[str, Any] | None:
+        """One plan as it is now, None where Omnitron knows it no more. Raises PlanFailed."""
+        told = f"plan {_named(pk)}"
+        answer = await self._of_plan(self._request("GET", _filled(self.profile.plan.path, pk=pk)), told)
+        if answer.status == 404:
+            return None
+        document = self._json_of(answer, f"{told} cannot be read")
+        if not isinstance(document, dict):
+            raise PlanFailed(f"{told} cannot be read: the answer is not an object")
+        return document
+
+    async def write_back(self, pk: object, word: str) -> Answer:
+        """Give the plan the status `word` (the profile's word for it).
+
+        A refusal counts as done where the plan has that status already, as after a write whose answer was
+        lost. Raises WriteBackRefused, PlanFailed (repeated by the next run).
+        """
+        names = self.profile.write_back
+        body = json_bytes(fill_body(names.body, pk=pk, status=word))
+        request = self._request(names.method, _filled(names.path, pk=pk, status=word), body)
+        what = f"write-back of plan {_named(pk)} as '{word}'"
+        answer = await self._of_plan(request, what)
+        if answer.ok or await self._has_status(pk, word, answer):
+            return answer
+        told = f"Omnitron answered the {what} with {answer.describe()}"
+        if answer.status >= 500 or answer.status in (408, 425, 429):
+            raise PlanFailed(f"{told}; it is repeated by the next run")
+        raise WriteBackRefused(told)
+
+    async def rejected_count(self, order_pk: object) -> int:
+        """How many plans of this order are rejected. Raises PlanFailed."""
+        names = self.profile.plans
+        params = {names.order: str(order_pk), names.status: self.profile.words.rejected, names.limit: "1"}
+        told = f"the rejected plans of order {printable(str(order_pk), 60)} cannot be counted"
+        answer = await self._of_plan(self._request("GET", with_query(names.path, params)), told)
+        document = self._json_of(answer, told)
+        if isinstance(document, dict) and is_whole(document.get("count")):
+            return int(document["count"])
+        return await self._counted(_without_limit(params, names.limit), told)
+
+    async def mappings(self, pk: object) -> list[Any]:
+        """The integration mappings of a transaction. Raises ListingFailed."""
+        told = f"the mappings of transaction {_named(pk)} cannot be read"
+        try:
+            answer = await self.ask(self._request("GET", _filled(self.profile.mappings.path, pk=pk)))
+            document = answer.json()
+        except (NotSent, OutcomeUnknown, BadAnswer) as error:
+            raise ListingFailed(f"{told}: {error}") from None
+        rows = document.get("results") if isinstance(document, dict) else document
+        if not answer.ok or not isinstance(rows, list):
+            raise ListingFailed(f"{told}: {answer.describe()}")
+        return rows
+
+    async def create_mapping(self, pk: object, code: str) -> Answer:
+        """Map a transaction to `code`: one try, as a second one would make a second mapping.
+
+        Raises PlanFailed; the next run asks for the mappings before it tries again.
+        """
+        names = self.profile.create_mapping
+        body = json_bytes(fill_body(names.body, pk=pk, code=code))
+        request = self._request(names.method, _filled(names.path, pk=pk, code=code), body)
+        told = f"the mapping of transaction {_named(pk)}"
+        answer = await self._of_plan(request, told, once=True)
+        if not answer.ok:
+            raise PlanFailed(f"Omnitron refused {told}: {answer.describe()}")
+        return answer
+
+    def _selection(self, status_word: str) -> dict[str, str]:
+        names, settings = self.profile.plans, self.settings
+        params = {names.status: status_word, names.channel_type: settings.channel_type}
+        if settings.cancel_type != "all":
+            params[names.cancel_type] = self.profile.word(settings.cancel_type)
+        if settings.channel_ids:
+            params[names.channel_ids] = ",".join(map(str, settings.channel_ids))
+        return params | {name: query_text(value) for name, value in names.extra.items()}
+
+    async def _pages(self, path: str, params: Mapping[str, str]) -> AsyncIterator[list[dict[str, Any]]]:
+        """New documents page by page.
+
+        A set that shrinks while it is read shifts its later pages and hides documents: then all is read once
+        more, without those that were listed already.
+        """
+        seen: set[str] = set()
+        for _ in range(2):
+            listing = _Listing(self, path, params)
+            async for rows in listing.pages():
+                new = self._unseen(rows, seen)
+                if new:
+                    yield new
+            if not listing.has_gaps:
+                return
+            log.info("the listing of %s may have gaps: it changed while it was read", path)
+        self.incomplete = self.incomplete or listing.is_short
+
+    def _unseen(self, rows: list[Any], seen: set[str]) -> list[dict[str, Any]]:
+        new = []
+        for row in rows:
+            pk = pk_of(row)
+            if pk is None:
+                self.without_pk += 1
+            elif pk not in seen:
+                seen.add(pk)
+                new.append(row)
+        return new
+
+    async def _counted(self, params: Mapping[str, str], told: str) -> int:
+        try:
+            return sum([len(page) async for page in self._pages(self.profile.plans.path, params)])
+        except ListingFailed as error:
+            raise PlanFailed(f"{told}: {error}") from None
+
+    async def _has_status(self, pk: object, word: str, refusal: Answer) -> bool:
+        if refusal.status not in _REFUSED_MOVES:
+            return False
+        try:
+            document = await self.plan(pk)
+        except PlanFailed:
+            return False
+        return document is not None and document.get("status") == word
+
+    def _request(self, method: str, path: str, body: bytes | None = None) -> Request:
+        url = self.caller.endpoint.url(path)
+        return Request(method, url, JSON_BODY if body is not None else {}, body)
+
+    async def _of_plan(self, request: Request, what: str, *, once: bool = False) -> Answer:
+        try:
+            return await self.ask(request, once=once)
+        except (NotSent, OutcomeUnknown) as error:
+            raise PlanFailed(f"{what}: {error}; it is repeated by the next run") from None
+
+    def _json_of(self, answer: Answer, told: str) -> Any:
+        if not answer.ok:
+            raise PlanFailed(f"{told}: {answer.describe()}")
+        try:
+            return answer.json()
+        except BadAnswer as error:
+            raise PlanFailed(f"{told}: {error}") from None
+
+    async def ask(self, request: Request, *, once: bool = False) -> Answer:
+        """Any request, with the token; `once`: it must not be repeated. Raises NotSent, OutcomeUnknown."""
+        call = self.caller.send if once else self.caller.ask
+        token = await self._tokens.current()
+        answer = await call(request, auth=self._auth(token.value))
+        if answer.status != 401:
+            return answer
+        token = await self._tokens.renew(token)
+        answer = await call(request, auth=self._auth(token.value))
+        if answer.status == 401:
+            raise StopFlow(f"Omnitron refuses a token that it has just given: {answer.describe(200)}")
+        return answer
+
+    def _auth(self, token: str) -> dict[str, str]:
+        login = self.profile.login
+        return {login.header: f"{login.prefix} {token}" if login.prefix else token}
+
+
+class _Listing:
+    """One pass over the pages of a list; afterwards it tells whether documents may have been missed."""
+
+    def __init__(self, omnitron: Omnitron, path: str, params: Mapping[str, str]) -> None:
+        self._omnitron = omnitron
+        self._limit = omnitron.settings.page_size
+        self._names = omnitron.profile.plans
+        self._path = path
+        self._params = {**params, self._names.limit: str(self._limit)}
+        self._seen: set[str] = set()
+        self._rows = 0
+        self._count: int | None = None
+        self._shrank = False
+
+    @property
+    def is_short(self) -> bool:
+        """Whether fewer documents came than Omnitron counts."""
+        return self._count is not None and self._rows < self._count
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether it came out short, or documents left it meanwhile, which shifts its later pages."""
+        return self._shrank or self.is_short
+
+    async def pages(self) -> AsyncIterator[list[Any]]:
+        """The rows of each page. Raises ListingFailed, BadListing."""
+        number, url = 1, self._url(1)
+        visited = {url}
+        while True:
+            document = await self._read(url, number)
+            if document is None:
+                return
+            rows, following = self._rows_of(document), None
+            brought = self._note(rows)
+            yield rows
+            number += 1
+            if isinstance(document, dict):
+                self._watch_count(document.get("count"))
+                following = self._next_of(document)
+            elif brought and len(rows) >= self._limit:
+                following = self._url(number)
+            if following is None:
+                return
+            if not brought or following in visited:
+                self._end_of_loop()
+                return
+            visited.add(following)
+            url = following
+
+    def _url(self, number: int) -> str:
+        page = {self._names.page: str(number)}
+        return self._omnitron.caller.endpoint.url(with_query(self._path, {**self._params, **page}))
+
+    async def _read(self, url: str, number: int) -> Any:
+        """The page's JSON, None for a later page that is not there any more."""
+        try:
+            answer = await self._omnitron.ask(Request("GET", url))
+        except (NotSent, OutcomeUnknown) as error:
+            raise ListingFailed(f"page {number} of {self._path}: {error}") from None
+        self._note_time(answer)
+        if answer.status == 404 and number > 1:
+            self._shrank = self._count is not None
+            return None
+        told = f"page {number} of {self._path}: {answer.describe()}"
+        if answer.status >= 500 or answer.status in (408, 425, 429):
+            raise ListingFailed(told)
+        if not answer.ok:
+            raise BadListing(told)
+        try:
+            document = answer.json()
+        except BadAnswer:
+            raise BadListing(f"{told} is not JSON") from None
+        if not isinstance(document, dict | list):
+            raise BadListing(f"{told} is neither a list nor an object")
+        return document
+
+    def _note_time(self, answer: Answer) -> None:
+        if self._omnitron.first_seen_at is None:
+            now = server_time(answer)
+            now = self._omnitron.caller.clock() if now is None else now
+            self._omnitron.first_seen_at = now - answer.seconds
+
+    def _rows_of(self, document: Any) -> list[Any]:
+        rows = document.get("results") if isinstance(document, dict) else document
+        if not isinstance(rows, list):
+            raise BadListing(f"{self._path} answered an object without a list of 'results'")
+        return rows
+
+    def _note(self, rows: list[Any]) -> bool:
+        before = len(self._seen)
+        self._rows += len(rows)
+        self._seen.update(pk for row in rows if (pk := pk_of(row)) is not None)
+        return len(self._seen) > before
+
+    def _watch_count(self, count: object) -> None:
+        if not is_whole(count):
+            return
+        self._shrank = self._shrank or (self._count is not None and count < self._count)
+        self._count = count
+
+    def _next_of(self, document: dict[str, Any]) -> str | None:
+        """The next page, asked on our own origin: behind a proxy Omnitron may believe that it speaks http."""
+        following = document.get("next")
+        if not following:
+            return None
+        endpoint = self._omnitron.caller.endpoint
+        parts = _split(following)
+        if parts is None or (parts.netloc and parts.hostname != urlsplit(endpoint.base_url).hostname):
+            raise BadListing(
+                f"{self._path} names a next page that is not on {endpoint.host}; it was not asked"
+            )
+        base = urlsplit(endpoint.base_url)
+        path = parts.path or urlsplit(self._url(1)).path
+        return Endpoint("", f"{base.scheme}://{base.netloc}").url(f"{path}?{parts.query}")
+
+    def _end_of_loop(self) -> None:
+        if self._count is not None and len(self._seen) < self._count:
+            raise BadListing(
+                f"the pages of {self._path} repeat: {len(self._seen)} of {self._count} documents were listed"
+            )
+
+
+def misfit(document: Mapping[str, Any], settings: OmnitronSettings) -> str | None:
+    """Why a listed plan does not fit the settings, None where it fits or does not tell.
+
+    Omnitron may ignore a filter it does not know, so what a document carries is compared again.
+    """
+    for name, found, wanted in _checks(document, settings):
+        if found is not None and found not in wanted:
+            return f"{name} is '{printable(found, 60)}', not {' or '.join(sorted(wanted))}"
+    return None
+
+
+def unchecked(document: Mapping[str, Any], settings: OmnitronSettings) -> list[str]:
+    """Which of the comparisons of `misfit` the document gives no ground for."""
+    return [name for name, found, _ in _checks(document, settings) if found is None]
+
+
+def _checks(
+    document: Mapping[str, Any], settings: OmnitronSettings
+) -> list[tuple[str, str | None, frozenset[str]]]:
+    status = document.get("status")
+    checks = [
+        ("the status", status if isinstance(status, str) else None, frozenset({status_word_of(settings)})),
+        ("the channel type", channel_type_of(document), frozenset({settings.channel_type})),
+    ]
+    if settings.cancel_type != "all":
+        word = settings.api.word(settings.cancel_type)
+        checks.append(("the plan type", plan_type_of(document), frozenset({word})))
+    if settings.channel_ids:
+        checks.append(("the channel", channel_of(document), frozenset(map(str, settings.channel_ids))))
+    return checks
+
+
+def status_word_of(settings: OmnitronSettings) -> str:
+    """Omnitron's word for the status that the settings select; `order_transaction` means completed plans."""
+    name = "completed" if settings.cancel_status == "order_transaction" else settings.cancel_status
+    return settings.api.word(name)
+
+
+def pk_of(document: Any) -> str | None:
+    """The `pk` as text, None where there is none that could stand in a path."""
+    pk = _id(document.get("pk")) if isinstance(document, dict) else None
+    return None if pk is None or pk in (".", "..") or UNPRINTABLE.search(pk) else pk
+
+
+def order_number(document: Mapping[str, Any]) -> str | None:
+    """The order's number, as people know it."""
+    return _text(_order(document).get("number")) or _text(document.get("order_number"))
+
+
+def order_pk(document: Mapping[str, Any]) -> str | None:
+    """The order's pk; `order` may be an object or the pk itself."""
+    return _id_or_own(document.get("order"))
+
+
+def channel_of(document: Mapping[str, Any]) -> str | None:
+    """The channel's pk; `order.channel` may be an object or the pk itself."""
+    return _id_or_own(_order(document).get("channel"))
+
+
+def channel_type_of(document: Mapping[str, Any]) -> str | None:
+    """The channel's type, where the order carries its channel as an object."""
+    channel = _order(document).get("channel")
+    return _text(channel.get("channel_type")) if isinstance(channel, dict) else None
+
+
+def amount_of(document: Mapping[str, Any]) -> str | None:
+    """The plan's amount, as written: its `refund_amount`, else the sum of its items' prices."""
+    return _text(document.get("refund_amount")) or _sum_of_items(document)
+
+
+def currency_of(document: Mapping[str, Any]) -> str | None:
+    """The order's currency in upper case."""
+    found = _text(_order(document).get("currency"))
+    return found.upper() if found else None
+
+
+def plan_type_of(document: Mapping[str, Any]) -> str | None:
+    """`cancel` or `refund`, in Omnitron's words."""
+    return _text(document.get("plan_type"))
+
+
+def modified_of(document: Mapping[str, Any]) -> str | None:
+    """When the plan was changed last, as written."""
+    return _text(document.get("modified_date"))
+
+
+def content_digest(document: Any) -> str:
+    """A hash of what the plan says; a change of its status, or of who changed it when, does not alter it."""
+    stable = json.dumps(_stable(document), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(stable.encode()).hexdigest()
+
+
+def with_query(path: str, params: Mapping[str, str]) -> str:
+    """`path` with `params` as its query; commas stay readable."""
+    return f"{path}{'&' if '?' in path else '?'}{urlencode(params, safe=',', quote_via=quote)}"
+
+
+def iso(moment: datetime) -> str:
+    """An aware time as Omnitron's filters take it: UTC, `2024-01-01T00:00:00Z`."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def json_bytes(body: Any) -> bytes:
+    """Compact JSON in UTF-8. Raises ValueError (NaN, lone surrogates), TypeError, RecursionError."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number, and not a boolean."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _named(pk: object) -> str:
+    return printable(str(pk), 60)
+
+
+def _filled(template: str, **values: object) -> str:
+    try:
+        return fill_path(template, **values)
+    except ValueError as error:
+        raise PlanFailed(f"there is no path to ask for: {error}") from None
+
+
+def _without_limit(params: Mapping[str, str], name: str) -> dict[str, str]:
+    return {key: value for key, value in params.items() if key != name}
+
+
+def _split(url: object) -> SplitResult | None:
+    if not isinstance(url, str):
+        return None
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts if parts.scheme in ("", "http", "https") else None
+
+
+def _order(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    order = document.get("order")
+    return order if isinstance(order, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return str(value).strip() or None
+
+
+def _id(value: object) -> str | None:
+    return str(value).strip() or None if isinstance(value, str) or is_whole(value) else None
+
+
+def _id_or_own(value: object) -> str | None:
+    if isinstance(value, dict):
+        return _id(value.get("pk")) or _id(value.get("id"))
+    return _id(value)
+
+
+def _sum_of_items(document: Mapping[str, Any]) -> str | None:
+    items = document.get("cancellationplanorderitem_set")
+    if not isinstance(items, list) or not items:
+        return None
+    try:
+        return str(sum((Decimal(str(item["order_item"]["price"])) for item in items), Decimal(0)))
+    except (ArithmeticError, KeyError, TypeError):
+        return None
+
+
+def _stable(value: Any) -> Any:
+    """The value without what a status change alters; leaves are not looked into, as most of a plan is leaves."""
+    if isinstance(value, dict):
+        return {
+            key: _stable(item) if isinstance(item, _CONTAINERS) else item
+            for key, item in value.items()
+            if key not in VOLATILE
+        }
+    if isinstance(value, list):
+        return [_stable(item) if isinstance(item, _CONTAINERS) else item for item in value]
+    return value

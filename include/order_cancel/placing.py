@@ -1,0 +1,134 @@
+"""What is done with a plan that a run meets and the journal knows already: pure rules, no database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from include.order_cancel.rows import Body, Event, Listed, Move, Relation, Row, Run, State
+
+TAKEN = frozenset({"new", "again", "repeated", "changed"})
+_MAY_TAKE_NEW_DOCUMENT = frozenset({State.FETCHED, State.PREPARED, State.HELD, State.FAILED})
+_CLOCKS_DIFFER = timedelta(minutes=15)  # Omnitron's and the journal's
+_STEP = "get_data_from_omnitron"
+
+
+@dataclass(frozen=True)
+class Placing:
+    """How a listed plan that the journal knows already is taken.
+
+    repeat_done / repeat_rejected: Omnitron lists a finished plan because its write-back did not take: repeat it.
+    ignore_backoff: also rows whose next attempt is not due. named: a person asked for this plan by its number.
+    """
+
+    repeat_done: bool = False
+    repeat_rejected: bool = False
+    ignore_backoff: bool = False
+    named: bool = False
+
+
+def possibly_sent(listed: Listed, before: datetime | None) -> bool:
+    """Whether a plan that the journal does not know may have been sent under one that was lost.
+
+    `before`: plans that Omnitron made earlier may, and those without a readable date; None: the journal was never
+    restored.
+    """
+    if before is None:
+        return False
+    try:
+        made = datetime.fromisoformat(listed.plan_date or "")
+    except ValueError:
+        return True
+    return (made if made.tzinfo else made.replace(tzinfo=UTC)) < before + _CLOCKS_DIFFER
+
+
+def place(row: Row, listed: Listed, run: Run, placing: Placing, now: float) -> tuple[str, Move | None]:
+    """Say what becomes of a listed plan in this run, and how its row moves for it.
+
+    `new`, `again` (tried before), `repeated` (only the write-back), `changed` (finished, but shows other content)
+    are taken; `known` (finished), `resting` (not due yet) and `dead` are not.
+    """
+    if row.created_run == run.id and row.attempts == 0:
+        return "new", None
+    if row.finished:
+        return _place_finished(row, listed, run, placing)
+    if row.state is State.CHANGED:
+        return "changed", None
+    if row.state is State.DEAD and not placing.named:
+        return "dead", None
+    if not (placing.ignore_backoff or placing.named) and row.next_attempt_at > now:
+        return "resting", None
+    if row.state is State.DEAD:
+        row.state = State.FAILED
+        return "again", Move(row, events=[Event(_STEP, "released", "named by a person", run=run.id)])
+    return "again", _refreshed(row, listed, run) or _attached(row, listed, run)
+
+
+def place_open(row: Row, placing: Placing, now: float) -> str:
+    """Say what becomes of a row that earlier runs left open and this run's listing did not show."""
+    waits = row.next_attempt_at > now and not (placing.ignore_backoff or placing.named)
+    return "resting" if waits else "again"
+
+
+def _place_finished(row: Row, listed: Listed, run: Run, placing: Placing) -> tuple[str, Move | None]:
+    if listed.transaction_pk is not None:
+        row.transaction_pk = listed.transaction_pk
+    if row.digest and row.digest != listed.digest:
+        return _changed(row, listed, run, "Omnitron shows other content than what was sent")
+    if row.state is State.PASSED and placing.named:
+        return "again", _replayed(row, listed, run)
+    if row.state is State.LEFT:
+        return _changed(
+            row, listed, run, "it had left the flow's status without being sent, and is back in it"
+        )
+    due = (row.state is State.DONE and placing.repeat_done) or (
+        row.state is State.REJECTED and placing.repeat_rejected
+    )
+    finished_meanwhile = row.updated_at >= (run.queried_at or run.started_at)
+    if not due or finished_meanwhile:
+        return "known", None
+    row.state = State.ANSWERED
+    return "repeated", Move(
+        row, events=[Event(_STEP, "listed again", "the write-back did not take", run=run.id)]
+    )
+
+
+def _replayed(row: Row, listed: Listed, run: Run) -> Move:
+    replayed = Event(_STEP, "replayed", "named by a person", run=run.id)
+    row.state, row.relation = State.HELD, Relation.DO_NOTHING
+    if not row.pruned:
+        return Move(row, events=[replayed])
+    row.outcome, row.progress = (
+        "refused",
+        "",
+    )  # the bytes that were sent are gone: what follows is another request
+    return Move(row, bodies=[Body("document", listed.document)], events=[replayed])
+
+
+def _changed(row: Row, listed: Listed, run: Run, why: str) -> tuple[str, Move]:
+    row.error = f"was {row.state}; {why}; nothing is sent: `resend` or `dismiss` it"
+    row.state, row.digest = State.CHANGED, listed.digest
+    happened = Event(_STEP, "changed", row.error, run=run.id)
+    return "changed", Move(row, bodies=[Body("document", listed.document)], events=[happened])
+
+
+def _attached(row: Row, listed: Listed, run: Run) -> Move | None:
+    """A plan that was first named by its number now shows whose transaction it is part of."""
+    if listed.transaction_pk in (None, row.transaction_pk):
+        return None
+    row.transaction_pk = listed.transaction_pk
+    found = Event(_STEP, "found in a transaction", f"transaction {listed.transaction_pk}", run=run.id)
+    return Move(row, events=[found])
+
+
+def _refreshed(row: Row, listed: Listed, run: Run) -> Move | None:
+    if row.digest == listed.digest or row.answer_stands or row.state not in _MAY_TAKE_NEW_DOCUMENT:
+        return None
+    if row.outcome == "unknown" or (row.outcome == "accepted" and row.relation is not Relation.DO_NOTHING):
+        return None  # what was sent is not settled yet: it must not change
+    if row.outcome == "accepted":
+        row.outcome = "refused"  # the script would not have it: other content is another request
+    row.digest, row.amount, row.progress = listed.digest, listed.amount, ""
+    row.transaction_pk = listed.transaction_pk or row.transaction_pk
+    changed = Event(_STEP, "new content", "Omnitron shows other content than before", run=run.id)
+    return Move(row, bodies=[Body("document", listed.document)], events=[changed])

@@ -1,0 +1,801 @@
+"""The pipeline, in the order in which a plan travels.
+
+script > mapping > write_to_erp (with the Custom Response Script) > write_to_omnitron > post_script.
+Each step is a function that moves a plan's row one state on and does nothing where that has been done already, so
+that a crash, a clear, a retry and a rerun are all the same: look at the row and go on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from include.order_cancel import erp as erp_system
+from include.order_cancel.errors import (
+    LeaseLost,
+    PlanFailed,
+    RetryLater,
+    ScriptFailed,
+    StopFlow,
+    TokenRefused,
+)
+from include.order_cancel.http import (
+    SAYS_WHEN,
+    Answer,
+    BadAnswer,
+    NotSent,
+    OutcomeUnknown,
+    Request,
+    SystemDown,
+    retry_delay,
+)
+from include.order_cancel.journal import idempotency_key
+from include.order_cancel.omnitron import content_digest, misfit, status_word_of
+from include.order_cancel.rows import Member, Post, Relation, Row, State
+from include.order_cancel.scripts.default_response import DEFAULT_RESPONSE_SCRIPT
+from include.order_cancel.scripts.process import ScriptRunFailed
+from include.order_cancel.text import json_text, printable
+from include.order_cancel.under_way import Plan, Work, log
+
+STEPS = ("script", "mapping", "write_to_erp", "write_to_omnitron", "post_script")
+_SEND_TRIES = 3
+# Refusals of a repeated request that are about the request itself, so that the first one was refused as well. Others
+# may come from a gateway, or from an ERP that is still at work on the first one (409).
+_SETTLES_DOUBT = frozenset({400, 422})
+_SCRIPT_ERROR = "log.script.error"
+_NOT_KNOWN = "it is not known whether the ERP took it: "
+_FREE_ATTEMPTS = 5
+_BACKOFF_SECONDS = 600.0
+_LONGEST_BACKOFF_SECONDS = 6 * 3600.0
+_DOUBLINGS = 6  # more would be longer than the longest, and from some thousand on no float at all
+
+
+async def advance(plan: Plan, upto: str) -> Row:
+    """Perform every configured step that the plan has still to make, up to and including `upto`, and give its row back.
+
+    Whatever fails becomes the row's state and error; nothing is raised for it. Raises LeaseLost and RetryLater.
+    """
+    try:
+        for name in STEPS[: STEPS.index(upto) + 1]:
+            if plan.row.at_rest and not (name == "post_script" and plan.row.post is Post.FAILED):
+                continue
+            await _STEPS[name](plan)
+    except (LeaseLost, RetryLater):
+        raise
+    except StopFlow as error:
+        await _stop(plan, str(error), error.alert)
+    except PlanFailed as error:
+        await _fail(plan, str(error))
+    except Exception as error:
+        log.exception("[%s] unexpected error", printable(plan.row.name, 120))
+        await _fail(plan, f"unexpected error, a fault of this package: {type(error).__name__}")
+    if plan.row.state is State.WRITTEN_BACK and plan.settings.post_script is None:
+        plan.row.state = State.DONE  # the settings had a post script when it was written back
+    await plan.commit(release=True)
+    if plan.row.at_rest:
+        _log_attributes(plan)
+    return plan.row
+
+
+async def begin(work: Work, row: Row, member: Member) -> Plan:
+    """Open a leased row for this task: a new attempt, or the same one going on.
+
+    A row's first attempt in a run uses the run's snapshot of the settings, every later one the settings as they are.
+    """
+    first = row.attempt_run != work.run.id
+    new_attempt = first or work.again or (row.at_rest and not row.finished)
+    digest = row.snapshot
+    if first:
+        row.attempts += 1
+        row.attempt_run = work.run.id
+        digest = work.run.snapshot
+    elif new_attempt:
+        digest = await work.current_digest()
+    plan = Plan(row, work, await work.tools(digest), member.listed, first_in_run=first)
+    if new_attempt and not first and digest != work.run.snapshot:
+        plan.say("the settings have changed since the run began; this attempt uses them as they are now")
+        plan.note("attempt", "settings differ", f"{work.run.snapshot[:12]} > {digest[:12]}")
+    row.snapshot = digest
+    if new_attempt:
+        _begin_attempt(plan)
+    row.attributes.setdefault("channel_type", plan.settings.omnitron.channel_type)
+    return plan
+
+
+def _begin_attempt(plan: Plan) -> None:
+    row = plan.row
+    if row.state is State.IN_DOUBT:  # the policy of this attempt's settings decides
+        row.state = State.SENDING if row.key else State.FETCHED  # without a key: see `restoring`
+    if row.state is State.DEAD and plan.work.again:
+        row.state = State.FAILED  # a person cleared its task
+    if row.state not in (State.FETCHED, State.PREPARED, State.HELD, State.FAILED):
+        return
+    row.error = None
+    if row.answer_stands:
+        row.state = State.ANSWERED
+    elif row.outcome in ("accepted", "unknown") and row.state is State.FAILED and row.key:
+        row.state, row.relation = State.ANSWERED, None
+        row.attributes.pop(_SCRIPT_ERROR, None)  # of the response script that failed before
+    elif row.progress == "request" and row.outcome != "refused":
+        row.state, row.relation, row.outcome = State.PREPARED, None, ""
+    else:
+        if row.outcome == "refused":
+            row.body_number += 1
+        # A journal was restored: what may have been sent before is built again, and stays in doubt.
+        row.outcome = "unknown" if row.outcome == "unknown" else ""
+        row.state, row.progress, row.relation = State.FETCHED, "", None
+        row.attributes = {}
+
+
+# Script Step
+
+
+async def script(plan: Plan) -> None:
+    """Transform the plan document with the flow's script; its attributes go on with the plan."""
+    source = plan.settings.script
+    if source is None or plan.row.state is not State.FETCHED or plan.row.progress:
+        return
+    began = time.monotonic()
+    if not await _still_due(plan):
+        return
+    result = await _run_script(plan, "script", source.text, await _document(plan))
+    if result.refused:
+        raise ScriptFailed("the script chose REL_FAILURE" + (f": {result.reason}" if result.reason else ""))
+    plan.document, plan.row.progress = result.result, "script"
+    if not plan.work.many:
+        plan.keep("script", json_text(plan.document))
+    plan.note("script", "done", seconds=time.monotonic() - began)
+    plan.tell("script done")
+
+
+# Mapping Step
+
+
+async def mapping(plan: Plan) -> None:
+    """Transform the document with the flow's Jolt chain."""
+    source = plan.settings.mapping
+    if source is None or plan.row.state is not State.FETCHED:
+        return
+    began = time.monotonic()
+    if not await _still_due(plan):
+        return
+    plan.document = await _mapped(plan, source.text)
+    plan.row.state, plan.row.progress = State.PREPARED, "mapping"
+    if not plan.work.many:
+        plan.keep("prepared", json_text(plan.document))
+    plan.note("mapping", "done", seconds=time.monotonic() - began)
+    plan.tell("mapping done")
+
+
+async def _mapped(plan: Plan, spec: str) -> Any:
+    if plan.document is None and not plan.row.progress and plan.preloaded is not None:
+        return await plan.tools.scripts.map_text(spec, plan.preloaded)
+    return await plan.tools.scripts.map(spec, await _document(plan))
+
+
+# Write Data to ERP Step
+
+
+async def write_to_erp(plan: Plan) -> None:
+    """Send the document to the ERP, and find out what its answer means."""
+    row = plan.row
+    if row.state is State.ANSWERED:
+        if not row.answer_stands:
+            await _judge_stored_answer(plan)
+            await plan.commit()  # its meaning is kept before the write-back starts
+        return
+    if row.state is State.SENDING:
+        await _settle_doubt(plan)
+        return
+    if row.state not in (State.FETCHED, State.PREPARED):
+        return
+    await _check_not_stopped(plan)
+    if not await _still_due(plan):
+        return
+    if row.progress == "request":
+        plan.request = await _stored_request(plan)
+    else:
+        row.key = idempotency_key(row)
+        plan.request = erp_system.build_request(
+            plan.settings.erp, plan.tools.erp.caller.endpoint, await _document(plan), row.key
+        )
+        body = (plan.request.body or b"").decode()
+        plan.keep(
+            "request",
+            body,
+            {
+                "method": plan.request.method,
+                "url": plan.request.url,
+                "key": row.key,
+                "headers": dict(plan.request.headers),
+            },
+        )
+    if row.outcome == "unknown":
+        row.progress, row.error = "request", "the journal was restored"
+        await plan.commit()
+        await _settle_doubt(plan)
+        return
+    await _send(plan, plan.request)
+
+
+async def _send(plan: Plan, request: Request) -> None:
+    """Send until there is an answer that counts: retries in place, one new token, the policy for doubt."""
+    renewed = False
+    for tries in range(1, _SEND_TRIES + 2):
+        doubtful = plan.row.outcome == "unknown"
+        answer, outcome, why = await _send_once(plan, request)
+        if answer is not None and plan.settings.erp.custom_response:
+            await _judge(plan, request, answer)
+            if plan.row.relation is not Relation.AUTH_FAIL:
+                await plan.commit()
+                return
+            outcome = "auth_fail"
+            plan.row.outcome = "unknown" if doubtful else outcome
+        if outcome in ("accepted", "refused") and answer is not None:
+            _judge_by_default(plan, answer, outcome)
+            await plan.commit()  # the answer is kept before the write-back starts
+            return
+        if outcome == "auth_fail":
+            if renewed:
+                raise TokenRefused(
+                    f"the ERP refused the token twice ({why}); nothing more is sent in this run"
+                )
+            renewed = True
+            plan.say("the ERP refused the token: one new token, then once more")
+            await plan.tools.erp.renew_token(answer)
+            continue
+        if outcome == "unknown" and not await _may_repeat(plan, request, why):
+            return
+        delay = retry_delay(answer, tries) if tries < _SEND_TRIES else None
+        if delay is None:
+            _give_up(plan, why)
+            return
+        plan.say(f"{why}; tried again in {delay:.1f} s (try {tries} of {_SEND_TRIES})", logging.WARNING)
+        await plan.tools.erp.caller.sleep(delay)
+    raise TokenRefused("the ERP refused the token again; nothing more is sent in this run")
+
+
+async def _send_once(plan: Plan, request: Request) -> tuple[Answer | None, str, str]:
+    """One request: intent committed before its first byte, the answer after its last.
+
+    Returns the answer, the class of the outcome, and why in words.
+    """
+    row, doubtful = plan.row, plan.row.outcome == "unknown"
+    await _await_turn(plan)
+    row.state = State.SENDING
+    await plan.set_deadline()
+    plan.note("write_to_erp", "sending", f"{request.method} key {row.key}")
+    await plan.commit()
+    began = time.monotonic()
+    answer: Answer | None = None
+    why = ""
+    try:
+        answer = await plan.tools.erp.send(request, before=plan.before_first_byte)
+        outcome = _meaning(answer, doubtful)
+        if outcome != "accepted" or plan.settings.erp.custom_response:
+            why = f"the ERP answered {answer.describe()}"
+    except NotSent as error:
+        outcome, why = "not_done", str(error)
+    except OutcomeUnknown as error:
+        outcome, why = "unknown", str(error)
+    except (StopFlow, LeaseLost):
+        row.state = State.PREPARED  # nothing was sent
+        raise
+    if outcome == "not_done" and not doubtful:
+        row.state = State.PREPARED
+    still_doubtful = doubtful and outcome in ("not_done", "auth_fail")
+    row.outcome, row.request_deadline = ("unknown" if still_doubtful else outcome), 0.0
+    if outcome in ("accepted", "unknown"):
+        row.progress = "request"  # the ERP may have it: from now on bytes and key stay as they are
+    row.http_status = answer.status if answer is not None else None
+    row.error = None if outcome == "accepted" else why
+    plan.note(
+        "write_to_erp",
+        outcome,
+        why if outcome != "accepted" else f"HTTP {row.http_status}",
+        seconds=time.monotonic() - began,
+    )
+    if answer is not None:
+        plan.keep(
+            "response", answer.text, {"status": answer.status, "reason": answer.reason, "url": answer.url}
+        )
+        row.state = State.ANSWERED
+        row.erp_reference = (
+            erp_system.reference(answer, plan.settings.erp.reference_path) or row.erp_reference
+        )
+    plan.work.measure("timing", "erp.latency", (time.monotonic() - began) * 1000)
+    plan.sent_now = True
+    if answer is None or outcome != "accepted" or plan.settings.erp.custom_response:
+        await plan.commit()
+    caller = plan.tools.erp.caller
+    if answer is not None and answer.status in SAYS_WHEN and caller.rest:
+        await plan.work.writer.call(plan.work.journal.pause, plan.work.run.id, caller.rest)
+    if (reason := caller.breaker.reason) and not plan.work.stop_reason:
+        # Before another task of the run asks the ERP.
+        await plan.work.stop(printable(reason, 2000), SystemDown.alert)
+    return answer, outcome, why
+
+
+def _meaning(answer: Answer, doubtful: bool) -> str:
+    """What an answer says. Of an earlier request whose outcome is unknown most refusals of its repeat say nothing."""
+    meaning = erp_system.classify(answer)
+    return "unknown" if doubtful and meaning == "refused" and answer.status not in _SETTLES_DOUBT else meaning
+
+
+async def _await_turn(plan: Plan) -> None:
+    """Keep `erp.requests_per_second` and `Retry-After` together with the run's other tasks.
+
+    A lot has a share of its own of the rate. Raises StopFlow where another task has stopped the run.
+    """
+    rate, caller = plan.settings.erp.requests_per_second, plan.tools.erp.caller
+    if rate and not plan.work.many:
+        wait = await plan.work.writer.call(plan.work.journal.take_turn, plan.work.run.id, 1 / rate)
+        await caller.sleep(wait)
+    caller.leave_alone(await plan.work.look())
+    await _check_not_stopped(plan)
+
+
+def _judge_by_default(plan: Plan, answer: Answer, outcome: str) -> None:
+    row = plan.row
+    if outcome == "accepted":
+        row.state, row.relation, row.error = State.ANSWERED, Relation.CONTINUE, None
+        reference = f", reference {row.erp_reference}" if row.erp_reference else ""
+        plan.tell(f"the ERP took it: HTTP {answer.status} in {answer.seconds * 1000:.0f} ms{reference}")
+    elif plan.settings.erp.refusal == "failure":
+        row.state, row.relation = State.ANSWERED, Relation.FAILURE
+        plan.say(f"the ERP refused it, which rejects the plan: {row.error}", logging.WARNING)
+    else:
+        raise PlanFailed(f"the ERP refused it: {answer.describe()}")
+
+
+async def _may_repeat(plan: Plan, request: Request, why: str) -> bool:
+    """Whether the same bytes may go out again after an unknown outcome; if not, the row's state says what now."""
+    policy = plan.settings.erp.in_doubt
+    if policy == "resend":
+        return True
+    if policy == "lookup":
+        return not await _found_at_the_erp(plan, request)
+    _doubt(plan, why)
+    return False
+
+
+async def _settle_doubt(plan: Plan) -> None:
+    """A row whose request was interrupted or never answered: bytes and key stay as they are, the policy decides."""
+    plan.row.outcome = "unknown"
+    why = (plan.row.error or "the task ended between sending and the answer").removeprefix(_NOT_KNOWN)
+    policy = plan.settings.erp.in_doubt
+    plan.request = await _stored_request(plan)
+    if policy == "hold":
+        _doubt(plan, why)
+        return
+    await _check_not_stopped(plan)
+    if policy == "lookup" and await _found_at_the_erp(plan, plan.request):
+        return
+    plan.say(f"sent again with the same key {plan.row.key}: {why}", logging.WARNING)
+    plan.note("write_to_erp", "sent again", f"flagged repeat, same key; {why}")
+    await _send(plan, plan.request)
+
+
+async def _found_at_the_erp(plan: Plan, request: Request) -> bool:
+    """Ask `erp.lookup` whether the request arrived. True where the plan need not be sent (now)."""
+    try:
+        answer = await plan.tools.erp.look_up(
+            plan=await _original(plan), body=_sent(request), key=plan.row.key or ""
+        )
+    except OutcomeUnknown as error:
+        _doubt(plan, f"the lookup gave no answer: {error}")
+        return True
+    if answer is None:
+        plan.note("write_to_erp", "lookup", "not arrived")
+        return False
+    plan.note("write_to_erp", "lookup", "arrived")
+    plan.say("the ERP has it already: its lookup answer counts")
+    plan.keep("response", answer.text, {"status": answer.status, "reason": answer.reason, "url": answer.url})
+    plan.row.state, plan.row.outcome, plan.row.http_status = State.ANSWERED, "accepted", answer.status
+    plan.row.erp_reference = (
+        erp_system.reference(answer, plan.settings.erp.reference_path) or plan.row.erp_reference
+    )
+    if plan.settings.erp.custom_response:
+        await plan.commit()
+        await _judge(plan, request, answer)
+        if plan.row.relation is Relation.AUTH_FAIL:
+            raise PlanFailed("the response script said auth_fail of a lookup's answer")
+    else:
+        _judge_by_default(plan, answer, "accepted")
+    await plan.commit()
+    return True
+
+
+def _doubt(plan: Plan, why: str) -> None:
+    plan.row.state, plan.row.outcome = State.IN_DOUBT, "unknown"
+    plan.row.error = _NOT_KNOWN + why
+    plan.note("write_to_erp", "in doubt", why)
+
+
+def _give_up(plan: Plan, why: str) -> None:
+    if plan.row.outcome == "unknown":
+        _doubt(plan, why)
+    else:
+        raise PlanFailed(f"the ERP did not take it in {_SEND_TRIES} tries: {why}")
+
+
+# Custom Response Script Step
+
+
+async def _judge_stored_answer(plan: Plan) -> None:
+    body = await plan.work.writer.call(plan.work.journal.body, plan.row.id, "response")
+    if body is None:
+        raise PlanFailed("the journal no longer holds the ERP's answer; `resolve` the plan by hand")
+    meta = body.meta
+    answer = Answer(
+        meta["status"], meta["reason"], {}, body.content.encode("utf-8", "replace"), meta["url"], 0.0
+    )
+    outcome = _meaning(answer, plan.row.outcome == "unknown")
+    request = await _stored_request(plan)
+    if not plan.settings.erp.custom_response:
+        if outcome in ("accepted", "refused"):
+            _judge_by_default(plan, answer, outcome)
+        elif outcome == "unknown":
+            _doubt(plan, f"the ERP answered {answer.describe()}")
+        else:
+            await _check_not_stopped(plan)
+            await _send(plan, request)
+        return
+    await _judge(plan, request, answer)
+    if plan.row.relation is Relation.AUTH_FAIL:
+        plan.row.outcome = "auth_fail"
+        await _check_not_stopped(plan)
+        await plan.tools.erp.renew_token()
+        await _send(plan, request)
+
+
+async def _judge(plan: Plan, request: Request, answer: Answer) -> None:
+    """Let the response script say what the answer means; its relation decides."""
+    row, source = plan.row, plan.settings.erp.custom_response_script
+    text = source.text if source is not None else DEFAULT_RESPONSE_SCRIPT
+    sent, said = _sent(request), _parsed_answer(answer)
+    given = {
+        "invokehttp.status.code": str(answer.status),
+        "invokehttp.status.message": answer.reason,
+        "invokehttp.response.body": answer.text,
+        "invokehttp.request.url": answer.url,
+        "request_data": json.dumps(sent) if request.body is None else request.body.decode("utf-8", "replace"),
+    }
+    if "rejected_count" in text:
+        given["rejected_count"] = await _rejected_count(plan)
+    row.attributes.pop("relation", None)
+    result = await _run_script(plan, "response", text, answer.text, given, request=sent, response=said)
+    if result.refused:
+        raise ScriptFailed(
+            "the response script chose REL_FAILURE" + (f": {result.reason}" if result.reason else "")
+        )
+    try:
+        row.relation = Relation(result.relation or "")
+    except ValueError:
+        said_what = (
+            "no relation"
+            if not result.relation
+            else f"the unknown relation {printable(result.relation, 60)!r}"
+        )
+        raise ScriptFailed(f"the response script gave {said_what}; known are {', '.join(Relation)}") from None
+    reason = printable(result.reason or "", 500)
+    plan.note("custom_response", row.relation, reason)
+    plan.say(f"the response script says {row.relation}" + (f": {reason}" if reason else ""))
+    row.error = reason or (row.error if row.relation is not Relation.CONTINUE else None)
+    if row.relation is Relation.DO_NOTHING:
+        final = plan.settings.omnitron.cancel_status == "completed"
+        row.state = State.PASSED if final else State.HELD
+
+
+# Write Data to Omnitron Step
+
+
+async def write_to_omnitron(plan: Plan) -> None:
+    """Tell Omnitron what became of the plan: its next state, or that it is rejected."""
+    row = plan.row
+    if row.state is not State.ANSWERED or not row.answer_stands:
+        return
+    settings, profile = plan.settings.omnitron, plan.settings.omnitron.api
+    word = None
+    if row.relation is Relation.CONTINUE and plan.settings.writes_status and settings.next_state:
+        word = profile.word(settings.next_state)
+    elif row.relation is Relation.FAILURE and settings.cancel_status not in (
+        "completed",
+        "order_transaction",
+    ):
+        word = profile.word("rejected")
+    if word is not None and row.generation > 1:
+        word = await _still_wanted(plan, word)
+    if word is None:
+        plan.note("write_to_omnitron", "nothing to write")
+    elif not plan.sent_now and await _status_now(plan) == word:
+        plan.note("write_to_omnitron", "found written", word)
+        plan.tell(f"Omnitron shows {word} already")
+    else:
+        began = time.monotonic()
+        await plan.tools.omnitron.write_back(row.pk, word)
+        plan.note("write_to_omnitron", "written back", word, seconds=time.monotonic() - began)
+        plan.tell(f"written back to Omnitron: {word}")
+    if row.relation is Relation.FAILURE:
+        row.state = State.REJECTED
+    else:
+        row.error = None
+        script_due = plan.settings.post_script is not None and row.post is Post.NONE
+        row.state = State.WRITTEN_BACK if script_due else State.DONE
+    if row.state is State.WRITTEN_BACK or row.transaction_pk is not None:
+        await plan.commit()
+    if row.transaction_pk is not None:
+        await _map_transaction(plan, row.transaction_pk)
+
+
+async def _still_wanted(plan: Plan, word: str) -> str | None:
+    """The status to write for a plan that was sent again: none where Omnitron has moved on from the flow's own."""
+    status = await _status_now(plan)
+    return word if status in (None, status_word_of(plan.settings.omnitron)) else None
+
+
+async def _map_transaction(plan: Plan, transaction: str) -> None:
+    """Mark the plan's order transaction as delivered once all its plans are; with a rejected one it is only settled."""
+    row, journal, call = plan.row, plan.work.journal, plan.work.writer.call
+    together = await call(journal.of_transaction, row.host, row.flow, transaction)
+    if any(not other.finished and other.state is not State.WRITTEN_BACK for other in together):
+        return
+    if any(other.state not in (State.DONE, State.WRITTEN_BACK) for other in together):
+        await call(journal.note_transactions, row.host, row.flow, [transaction], "settled")
+        plan.note(
+            "write_to_omnitron", "settled", f"transaction {transaction} has a plan that was not delivered"
+        )
+        return
+    if not await call(journal.claim_transaction, row.host, row.flow, transaction):
+        return
+    first = together[0]
+    try:
+        if plan.sent_now or not await _is_mapped(plan, transaction):
+            await plan.tools.omnitron.create_mapping(transaction, first.erp_reference or first.pk)
+    except (PlanFailed, StopFlow, RetryLater):
+        await call(journal.free_transaction, row.host, row.flow, transaction)
+        raise
+    await call(journal.note_transactions, row.host, row.flow, [transaction], "mapped")
+    plan.note("write_to_omnitron", "mapped", f"transaction {transaction} > {first.erp_reference or first.pk}")
+    plan.say(f"transaction {transaction} is mapped in Omnitron")
+
+
+async def _is_mapped(plan: Plan, transaction: str) -> bool:
+    """Whether an earlier try made the mapping, whose answer may have been lost."""
+    try:
+        return bool(await plan.tools.omnitron.mappings(transaction))
+    except RetryLater as error:
+        raise PlanFailed(f"{error}; it is asked again by the next run") from None
+
+
+# Post Script Step
+
+
+async def post_script(plan: Plan) -> None:
+    """Run the post script; its failure leaves the plan done, with a warning."""
+    row, source = plan.row, plan.settings.post_script
+    if row.state is not State.WRITTEN_BACK and not (row.state is State.DONE and row.post is Post.FAILED):
+        return
+    row.state = State.DONE
+    if source is None:
+        return
+    if row.post is Post.FAILED:
+        row.attributes.pop(_SCRIPT_ERROR, None)
+    try:
+        request = await _stored_request(plan)
+        body = await plan.work.writer.call(plan.work.journal.body, row.id, "response")
+        response = _json_or_text(body.content) if body is not None else None
+        result = await _run_script(plan, "post", source.text, None, request=_sent(request), response=response)
+        if result.refused:
+            raise ScriptFailed("the post script chose REL_FAILURE")
+    except PlanFailed as error:
+        row.post, row.error = Post.FAILED, f"the post script failed: {error}"
+        plan.post_error = row.error
+        plan.note("post_script", "failed", str(error))
+        plan.say(row.error, logging.WARNING)
+    else:
+        row.post, row.error = Post.DONE, None
+        plan.note("post_script", "done")
+
+
+_STEPS: dict[str, Callable[[Plan], Awaitable[None]]] = {
+    "script": script,
+    "mapping": mapping,
+    "write_to_erp": write_to_erp,
+    "write_to_omnitron": write_to_omnitron,
+    "post_script": post_script,
+}
+
+
+# What the steps share
+
+
+async def _fail(plan: Plan, why: str) -> None:
+    row = plan.row
+    if row.state is State.SENDING:
+        _doubt(plan, why)
+        return
+    dead = plan.settings.max_attempts is not None and row.attempts >= plan.settings.max_attempts
+    row.state, row.error = (State.DEAD if dead else State.FAILED), printable(why, 4000)
+    plan.note("plan", row.state, row.error)
+    if row.attempts >= _FREE_ATTEMPTS:
+        doublings = min(row.attempts - _FREE_ATTEMPTS, _DOUBLINGS)
+        wait = min(_LONGEST_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2**doublings)
+        row.next_attempt_at = time.time() + await plan.work.clock_offset() + wait
+
+
+async def _stop(plan: Plan, reason: str, kind: str) -> None:
+    row, why = plan.row, f"the run was stopped: {printable(reason, 2000)}"
+    await plan.work.stop(printable(reason, 2000), kind)
+    if row.outcome == "unknown" and not row.answer_stands:
+        _doubt(plan, why)
+        return
+    if not row.answer_stands:
+        row.relation = None
+    row.state, row.error = State.HELD, f"held, {why}"
+    plan.note("plan", "held", row.error)
+
+
+async def _check_not_stopped(plan: Plan) -> None:
+    if plan.work.stop_reason:
+        raise StopFlow(plan.work.stop_reason)
+
+
+async def _still_due(plan: Plan) -> bool:
+    """Look at the plan in Omnitron once more where this run's listing did not just show it; False: it has left."""
+    if (
+        plan.document is not None
+        or (plan.listed and plan.first_in_run)
+        or plan.row.progress in ("script", "mapping")
+    ):
+        return True
+    document = await plan.tools.omnitron.plan(plan.row.pk)
+    why = "Omnitron has no such plan any more" if document is None else _misfit(plan, document)
+    if document is None or why is not None:
+        plan.row.state, plan.row.error = State.LEFT, why
+        plan.note("get_data_from_omnitron", "left", why or "")
+        plan.say(f"left alone: {why}")
+        return False
+    if plan.row.progress == "request":
+        return True
+    digest = content_digest(document)
+    if digest != plan.row.digest:
+        what = "new content" if plan.row.digest else "read again"
+        why = (
+            "Omnitron shows other content than before" if plan.row.digest else "the document had been pruned"
+        )
+        plan.row.digest = digest
+        plan.keep("document", json_text(document))
+        plan.note("get_data_from_omnitron", what, why)
+    plan.document = document
+    return True
+
+
+def _misfit(plan: Plan, document: Mapping[str, Any]) -> str | None:
+    """Why the plan does not fit the flow. One that a person sends again has moved on from the flow's status."""
+    if plan.row.generation > 1:
+        document = {name: value for name, value in document.items() if name != "status"}
+    return misfit(document, plan.settings.omnitron)
+
+
+async def _document(plan: Plan) -> Any:
+    """The document as the steps before have left it."""
+    if plan.document is None:
+        kind = {"script": "script", "mapping": "prepared"}.get(plan.row.progress, "document")
+        if kind == "document" and plan.preloaded is not None:
+            plan.document = json.loads(plan.preloaded)
+        else:
+            plan.document = await plan.stored(kind)
+        if plan.document is None:
+            raise PlanFailed(
+                "the journal no longer holds the plan's document; clear the whole index of this plan"
+            )
+    return plan.document
+
+
+async def _original(plan: Plan) -> Any:
+    return await plan.stored("document")
+
+
+async def _stored_request(plan: Plan) -> Request:
+    if plan.request is None:
+        body = await plan.work.writer.call(plan.work.journal.body, plan.row.id, "request")
+        if body is None:
+            raise PlanFailed(
+                "the journal no longer holds the ERP request; `resolve` or `resend` the plan by hand"
+            )
+        meta = body.meta
+        plan.request = Request(meta["method"], meta["url"], meta["headers"], body.content.encode() or None)
+    return plan.request
+
+
+async def _status_now(plan: Plan) -> Any:
+    document = await plan.tools.omnitron.plan(plan.row.pk)
+    return None if document is None else document.get("status")
+
+
+async def _rejected_count(plan: Plan) -> str:
+    if plan.row.order_pk is None:
+        raise PlanFailed("the response script asks for rejected_count, but the plan names no order")
+    return str(await plan.tools.omnitron.rejected_count(plan.row.order_pk))
+
+
+async def _run_script(
+    plan: Plan,
+    kind: Any,
+    text: str,
+    document: Any,
+    given: dict[str, str] | None = None,
+    *,
+    request: Any = None,
+    response: Any = None,
+) -> Any:
+    """Run one script; what it sets is kept with the plan, what it was only given is not."""
+    given = given or {}
+    before = {**plan.row.attributes, **given}
+    try:
+        result = await plan.tools.scripts.run(
+            kind, text, document, before, request=request, response=response
+        )
+    except ScriptRunFailed as error:
+        plan.row.attributes.update(_without(given, error.attributes))
+        _log_lines(plan, error.log)
+        raise
+    plan.row.attributes = _without(given, result.attributes)
+    _log_lines(plan, result.log)
+    return result
+
+
+def _without(given: Mapping[str, str], attributes: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in attributes.items() if given.get(name) != value}
+
+
+def _log_lines(plan: Plan, lines: Iterable[str]) -> None:
+    for line in lines:
+        plan.say(f"script: {line}")
+
+
+def _log_attributes(plan: Plan) -> None:
+    for name, value in sorted(plan.row.attributes.items()):
+        if name.startswith("log."):
+            plan.say(f"{printable(name, 120)} = {value}")
+
+
+def _sent(request: Request) -> Any:
+    """The body that was sent; with GET, what the query said."""
+    if request.body is None:
+        return dict(parse_qsl(urlsplit(request.url).query, keep_blank_values=True))
+    return _parsed(request.body)
+
+
+def _parsed(body: bytes) -> Any:
+    return _json_or_text(body.decode("utf-8", "replace")) if body else None
+
+
+def _parsed_answer(answer: Answer) -> Any:
+    try:
+        return answer.json()
+    except BadAnswer:
+        return answer.text
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def verdict(row: Row) -> str:
+    """How the task of a plan ends, by its row: `green`, `skipped` or `red`."""
+    if row.state in (State.PASSED, State.LEFT, State.DISMISSED):
+        return "skipped"
+    if row.state is State.HELD:
+        return "skipped" if row.relation is Relation.DO_NOTHING else "red"
+    if row.state in (State.FAILED, State.IN_DOUBT, State.DEAD, State.CHANGED):
+        return "red"
+    return "green"

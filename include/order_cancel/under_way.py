@@ -1,0 +1,229 @@
+"""A plan under way: its row, what is still to be committed, and what the steps of one task share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from include.order_cancel import erp as erp_system
+from include.order_cancel import omnitron as omnitron_system
+from include.order_cancel.erp import Erp
+from include.order_cancel.http import Endpoint, Request
+from include.order_cancel.journal import Journal
+from include.order_cancel.metrics import Measure, unmeasured
+from include.order_cancel.omnitron import Omnitron
+from include.order_cancel.rows import Body, Event, Move, Row, Run
+from include.order_cancel.scripts.process import Limits, ScriptProcess
+from include.order_cancel.settings import FlowSettings, from_snapshot
+from include.order_cancel.text import printable
+from include.order_cancel.writer import Writer
+
+log = logging.getLogger("order_cancel")
+
+# What a plan waits for a commit in company: an eighth of the time that its two requests usually take.
+_GATHER_SECONDS = 0.01
+# Beyond the request's own deadline: from the intent to the first byte, and for the connection to close.
+_DEADLINE_SLACK_SECONDS = 5.0
+# How old what the run's other tasks have said may be when a request goes out.
+_LOOK_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The two systems and the script process, as one version of the settings wants them."""
+
+    settings: FlowSettings
+    endpoint: Endpoint
+    omnitron: Omnitron
+    erp: Erp
+    scripts: ScriptProcess
+
+
+class Work:
+    """What the steps of one task share: journal, run, settings by digest, and the open connections.
+
+    first: the run's snapshot, for first attempts. current: gives the settings as they are now, for later ones.
+    endpoint: gives a Connection as plain values. again: this task is a retry or was cleared.
+    many: plans travel side by side, so commits gather and logs are short. http: options of every `Caller`.
+    measure: takes metrics.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        run: Run,
+        *,
+        current: Callable[[], FlowSettings],
+        endpoint: Callable[[str], Endpoint],
+        owner: str,
+        again: bool = False,
+        parts: int = 1,
+        many: bool = False,
+        http: Mapping[str, Any] | None = None,
+        measure: Measure = unmeasured,
+    ) -> None:
+        self.journal, self.run, self.owner, self.again = journal, run, owner, again
+        self.many, self.measure = many, measure
+        self.writer = Writer(journal, _GATHER_SECONDS if many else 0.0)
+        self.stop_reason: str | None = None
+        self._looked_at = self._erp_wants_rest_until = float("-inf")
+        self._offset: float | None = None
+        self._current_digest: str | None = None
+        self._current, self._endpoint, self._parts = current, endpoint, parts
+        self._http = http or {}
+        self._tools: dict[str, Tools] = {}
+        self._opening = asyncio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self.writer)
+        await self.look()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def tools(self, digest: str) -> Tools:
+        """The tools for the settings kept under `digest`, opened once."""
+        if digest not in self._tools:
+            async with self._opening:
+                if digest not in self._tools:
+                    raw = await self.writer.call(self.journal.snapshot, digest)
+                    self._tools[digest] = await self._open(from_snapshot(raw, flow=self.run.flow))
+        return self._tools[digest]
+
+    async def current_digest(self) -> str:
+        """The digest of the settings as they are in this task, which the journal keeps from here on."""
+        if self._current_digest is None:
+            now = self._current()
+            await self.writer.call(self.journal.save_snapshot, self.run.flow, now.digest, now.snapshot())
+            self._current_digest = now.digest
+        return self._current_digest
+
+    async def clock_offset(self) -> float:
+        """How far the journal's clock is ahead of this machine's, in seconds; measured once in a task."""
+        if self._offset is None:
+            self._offset = await self.writer.call(self.journal.now) - time.time()
+        return self._offset
+
+    async def look(self) -> float:
+        """Hear what the run's other tasks have said by now: a stop, or for how long the ERP wants to be left alone.
+
+        Returns the seconds that are left of it; asks the journal where the last look is too old.
+        """
+        if time.monotonic() - self._looked_at > _LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            signals = await self.writer.call(self.journal.signals, self.run.id)
+            self.stop_reason = self.stop_reason or signals.stop
+            self._erp_wants_rest_until = time.monotonic() + signals.wait
+        return max(0.0, self._erp_wants_rest_until - time.monotonic())
+
+    async def stop(self, reason: str, kind: str = "") -> None:
+        """Send nothing more in this run, in this task and in all others."""
+        self.stop_reason = self.stop_reason or reason
+        await self.writer.call(self.journal.stop, self.run.id, reason, kind)
+
+    async def _open(self, settings: FlowSettings) -> Tools:
+        endpoint = self._endpoint(settings.omnitron.conn_id)
+        self.journal.lease_seconds = max(self.journal.lease_seconds, 300 + 2 * settings.erp.timeout_seconds)
+        enter = self._stack.enter_async_context
+        rate = settings.erp.requests_per_second
+        omnitron = await enter(
+            omnitron_system.connect(endpoint, settings.omnitron, self.journal, **self._http)
+        )
+        erp = await enter(
+            erp_system.connect(
+                self._endpoint(settings.erp.conn_id),
+                settings.erp,
+                self.journal,
+                max_in_flight=max(1, settings.erp.max_in_flight // self._parts),
+                requests_per_second=rate / self._parts if rate else None,
+                **self._http,
+            )
+        )
+        limits = Limits(**settings.scripts.model_dump())
+        return Tools(settings, endpoint, omnitron, erp, await enter(ScriptProcess(limits)))
+
+
+@dataclass(slots=True)
+class Plan:
+    """One plan in the hands of one task. What the steps change is in memory until `commit`."""
+
+    row: Row
+    work: Work
+    tools: Tools
+    listed: bool
+    first_in_run: bool = True
+    deadline_set_at: float = 0.0
+    document: Any = None
+    preloaded: str | None = None
+    request: Request | None = None
+    sent_now: bool = False
+    post_error: str | None = None
+    _bodies: list[Body] = field(default_factory=list)
+    _events: list[Event] = field(default_factory=list)
+
+    @property
+    def settings(self) -> FlowSettings:
+        """The settings of this attempt."""
+        return self.tools.settings
+
+    def tell(self, message: str) -> None:
+        """A line on what went well: told where the log is about this plan, left out where it is about many."""
+        if not self.work.many:
+            self.say(message)
+
+    def say(self, message: str, level: int = logging.INFO) -> None:
+        """A line in the log that carries the plan's number."""
+        if log.isEnabledFor(level):
+            log.log(level, "[%s] %s", printable(self.row.name, 120), printable(message, 2000))
+
+    def note(self, step: str, what: str, detail: str = "", seconds: float | None = None) -> None:
+        """An event for the plan's journey, written by the next commit."""
+        milliseconds = None if seconds is None else round(seconds * 1000, 1)
+        self._events.append(Event(step, what, detail, milliseconds, at=time.time(), run=self.work.run.id))
+
+    def keep(self, kind: str, content: str, meta: Mapping[str, Any] | None = None) -> None:
+        """A body for the journal, written by the next commit."""
+        self._bodies.append(Body(kind, content, dict(meta or {})))
+
+    async def commit(self, *, release: bool = False) -> None:
+        """Write the row and all that was noted. `release` gives the lease back, and a row at rest its claim too."""
+        if release:
+            self.row.owner, self.row.lease_until = "", 0.0
+            if self.row.at_rest:
+                self.row.claim_run = None
+        bodies, events = self._bodies, self._events
+        self._bodies, self._events = [], []
+        await self.work.writer.move(Move(self.row, bodies, events))
+
+    async def set_deadline(self) -> None:
+        """Until when, by the journal's clock, a request that is sent from now on may be on the wire."""
+        offset = await self.work.clock_offset()
+        wire = self.settings.erp.timeout_seconds + _DEADLINE_SLACK_SECONDS
+        self.row.request_deadline = time.time() + offset + wire
+        self.deadline_set_at = time.monotonic()
+
+    async def before_first_byte(self) -> None:
+        """The last look before a request goes out: is the lease still ours, does the deadline cover the request?
+
+        Waiting for a place or for the rate, or a pause of this process, may have used the deadline up: then it is
+        set anew, in a commit of its own. Raises LeaseLost where another task has taken the row over by then.
+        """
+        if time.monotonic() - self.deadline_set_at > _DEADLINE_SLACK_SECONDS / 2:
+            await self.set_deadline()
+            await self.commit()
+
+    async def stored(self, kind: str) -> Any:
+        """The newest body of this kind, parsed. None where there is none."""
+        body = await self.work.writer.call(self.work.journal.body, self.row.id, kind)
+        return None if body is None else json.loads(body.content)

@@ -1,0 +1,81 @@
+"""The flows: schedule, whether they run, how the last run went, what is open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import Request, Response
+
+from include.order_cancel.errors import SettingsError
+from include.order_cancel.rows import FINISHED, State
+from include.order_cancel.searching import RunSeen, counts_by_state, last_runs
+from include.order_cancel_page import shell
+from include.order_cancel_page.door import Dag, Door, NoJournal, Right
+from include.order_cancel_page.rights import allowed_flows, door_of, needs, person_of, router
+
+routes = router()
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One flow as the list shows it."""
+
+    name: str
+    dag: Dag | None
+    schedule: str | None
+    problems: list[str]
+    last: RunSeen | None
+    outcomes: dict[State, int]
+    open: int
+    may_act: bool
+    may_configure: bool
+
+
+@routes.get("/flows")
+@needs(Right.SIGNED_IN)
+def flows(request: Request) -> Response:
+    """All flows that the person may see."""
+    door, names, person = door_of(request), allowed_flows(request), person_of(request)
+    dags = door.dags(names)
+    lasts, outcomes, counts = _journal_facts(door, names)
+    found = []
+    for name in names:
+        schedule, problems = _settings(door, name)
+        open_plans = sum(number for state, number in counts.get(name, {}).items() if state not in FINISHED)
+        rights = (person.may(Right.ACT, name), person.may(Right.CONFIGURE, name))
+        found.append(
+            Flow(
+                name,
+                dags.get(name),
+                schedule,
+                problems,
+                lasts.get(name),
+                outcomes.get(name, {}),
+                open_plans,
+                *rights,
+            )
+        )
+    return shell.page(request, "flows.html", flows=found, may_create=person.may(Right.CONFIGURE, "new"))
+
+
+def _journal_facts(
+    door: Door, names: list[str]
+) -> tuple[dict[str, RunSeen], dict[str, dict[State, int]], dict[str, dict[State, int]]]:
+    try:
+        journal = door.journal()
+    except NoJournal:
+        return {}, {}, {}
+    lasts = last_runs(journal, names)
+    outcomes: dict[str, dict[State, int]] = {}
+    for name, run in lasts.items():
+        of_run = outcomes.setdefault(name, {})
+        for (state, _), number in journal.run_counts(run.id).items():
+            of_run[state] = of_run.get(state, 0) + number
+    return lasts, outcomes, counts_by_state(journal, names)
+
+
+def _settings(door: Door, name: str) -> tuple[str | None, list[str]]:
+    try:
+        return door.settings(name).schedule, []
+    except SettingsError as error:
+        return None, [str(problem) for problem in error.problems]

@@ -1,0 +1,2 @@
+def transform(plan, attributes):
+    return plan

@@ -1,0 +1,312 @@
+"""What must hold at every commit and at every request, and when all is over. A breach is noted, not raised."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from include.order_cancel.http import Request
+from include.order_cancel.rows import State
+from tests.chaos.simulation.world import Process, World
+
+S = State
+FINAL = frozenset({S.DONE, S.REJECTED, S.PASSED, S.LEFT, S.DISMISSED})
+_FIRST = {S.FETCHED, S.PREPARED, S.SENDING, S.FAILED, S.DEAD, S.HELD, S.LEFT, S.DISMISSED}
+_TOLD = {S.ANSWERED, S.WRITTEN_BACK, S.DONE, S.REJECTED}
+# From a committed state to the next committed one. To stay is always allowed.
+LEGAL: dict[State, set[State]] = {
+    S.FETCHED: _FIRST,
+    S.PREPARED: _FIRST,
+    S.SENDING: {S.PREPARED, S.ANSWERED, S.IN_DOUBT, S.HELD, S.FAILED, S.DEAD, S.DISMISSED},
+    S.ANSWERED: {*_TOLD, S.SENDING, S.HELD, S.PASSED, S.FAILED, S.DEAD, S.IN_DOUBT, S.DISMISSED},
+    S.WRITTEN_BACK: {S.DONE, S.FAILED, S.DEAD, S.HELD, S.DISMISSED},
+    S.IN_DOUBT: {S.SENDING, S.ANSWERED, S.FAILED, S.DISMISSED},
+    S.HELD: {*_FIRST, *_TOLD, S.PASSED, S.IN_DOUBT},
+    S.FAILED: {*_FIRST, *_TOLD, S.PASSED, S.IN_DOUBT},
+    S.DEAD: {*_FIRST, *_TOLD, S.PASSED, S.IN_DOUBT},
+    S.CHANGED: {S.DISMISSED},
+    # Finished: only Omnitron is told once more, or a person is shown that the plan changed.
+    S.DONE: {S.ANSWERED, S.CHANGED},
+    S.REJECTED: {S.ANSWERED, S.CHANGED},
+    S.PASSED: {S.HELD, S.CHANGED},
+    S.LEFT: {S.CHANGED},
+    S.DISMISSED: {S.CHANGED},
+}
+# A plan that is done, but whose order transaction could not be mapped, is open again until it is.
+_UNMAPPED = {S.FAILED, S.DEAD, S.HELD}
+
+INVARIANTS = {
+    "no plan lost": "every plan that Omnitron lists is finished or waits for a person in the end",
+    "one effect where the key is honoured": "an ERP that knows the key books a plan once",
+    "repeats only as the policy allows": "no repeat with hold; with lookup none that the ERP would have shown; "
+    "with resend at most one, flagged, for each unknown outcome",
+    "intent before send": "the bytes and the key that leave are those that the journal holds, in state sending",
+    "bytes and key stay while in doubt": "nothing of a request changes until its outcome is known",
+    "no write-back before an outcome": "Omnitron is told only what the journal holds as the ERP's word",
+    "only legal moves": "every committed row comes from a state that may lead to it",
+    "finished is final": "nothing is sent for a row that was finished",
+    "the query time passes no plan": "what the next window leaves out has a row",
+    "transactions are mapped once": "and only when all their plans are delivered",
+    "no task breaks": "a task ends as the contract says, never in an unexpected error",
+}
+
+_ROWS = (
+    "SELECT id, pk, generation, state, relation, outcome, key, transaction_pk, snapshot, fence, error "
+    "FROM order_cancel_plans ORDER BY id"
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A row as it was committed."""
+
+    id: int
+    pk: str
+    generation: int
+    state: State
+    relation: str | None
+    outcome: str
+    key: str | None
+    transaction_pk: str | None
+    snapshot: str
+    fence: int
+    error: str | None
+
+
+@dataclass
+class Sent:
+    """One write request on its way to the ERP. `late`: its sender was frozen after its last look at the lease."""
+
+    pk: str
+    generation: int
+    key: str
+    bytes: tuple[str, str, bytes]
+    process: Process
+    policy: str
+    late: bool
+    refused: bool = False
+    unknown: bool = False
+    effects: int = 0
+
+
+@dataclass
+class Rules:
+    """The invariants of one history. `in_doubt`: the policy of each settings digest."""
+
+    world: World
+    journal: Any = None
+    erp: Any = None
+    breaches: list[tuple[str, str]] = field(default_factory=list)
+    rows: dict[int, Seen] = field(default_factory=dict)
+    policies: dict[str, str] = field(default_factory=dict)
+    sent: dict[tuple[str, int], list[Sent]] = field(default_factory=lambda: defaultdict(list))
+    unknowns: Counter[tuple[str, int]] = field(default_factory=Counter)
+    released: set[tuple[str, int]] = field(default_factory=set)  # a person said: not arrived
+    ended: set[int] = field(default_factory=set)
+    to_see: Any = None  # what a window starting at a moment would leave out
+    plans_of: Any = None
+
+    def breach(self, invariant: str, what: str) -> None:
+        assert invariant in INVARIANTS, invariant
+        self.world.note(f"BREACH {invariant}: {what}")
+        self.breaches.append((invariant, what))
+
+    # Commits
+
+    def committed(self, doing: str) -> None:
+        """Look at all rows after a commit."""
+        for record in self.journal.raw(_ROWS):
+            now = Seen(*record[:3], State(record[3]), *record[4:])
+            before = self.rows.get(now.id)
+            if before == now:
+                continue
+            if before is not None and before.state is not now.state:
+                self._moved(before, now, doing)
+            if before is not None:
+                self._compared(before, now)
+            if now.state in FINAL and now.state is not S.PASSED:
+                self.ended.add(now.id)
+            self.rows[now.id] = now
+
+    def _moved(self, before: Seen, now: Seen, doing: str) -> None:
+        if "a fault of this package" in (now.error or ""):
+            self.breach("no task breaks", f"plan {now.pk}: {now.error}")
+        self.world.note(
+            f"plan {now.pk}.{now.generation}: {before.state} > {now.state} ({now.relation or '-'})"
+        )
+        legal = now.state in LEGAL[before.state]
+        if before.state in (S.DONE, S.REJECTED) and now.transaction_pk and now.state in _UNMAPPED:
+            legal = True
+        if not legal:
+            self.breach("only legal moves", f"plan {now.pk}: {before.state} > {now.state} by {doing}")
+        if before.state is S.DONE and now.relation not in (None, "continue"):
+            self.breach("finished is final", f"plan {now.pk}: done, and now {now.relation}")
+        if now.state is S.DONE and now.relation != "continue":
+            self.breach("only legal moves", f"plan {now.pk}: done with relation {now.relation}")
+
+    def _compared(self, before: Seen, now: Seen) -> None:
+        if self._open_question(before) and self._open_question(now) and before.key != now.key:
+            self.breach("bytes and key stay while in doubt", f"plan {now.pk}: another key")
+        if before.state is S.SENDING and now.state is S.SENDING and before.fence != now.fence:
+            self.unknowns[now.pk, now.generation] += 1  # taken over from a task that is gone
+
+    @staticmethod
+    def _open_question(row: Seen) -> bool:
+        return row.state in (S.SENDING, S.IN_DOUBT) or (
+            row.outcome == "unknown" and row.relation not in ("continue", "failure")
+        )
+
+    def forgotten(self) -> None:
+        """Rows that a listing brought and that were taken back."""
+        there = {record[0] for record in self.journal.raw(_ROWS)}
+        for row_id in [row_id for row_id in self.rows if row_id not in there]:
+            if self.rows[row_id].state is not S.FETCHED:
+                self.breach(
+                    "no plan lost", f"plan {self.rows[row_id].pk} was deleted as {self.rows[row_id].state}"
+                )
+            del self.rows[row_id]
+
+    def newest(self, pk: str) -> Seen | None:
+        found = [row for row in self.rows.values() if row.pk == pk]
+        return max(found, key=lambda row: row.generation, default=None)
+
+    # The ERP
+
+    def first_byte(self, process: Process, request: Request, late: bool) -> Sent:
+        """A write request leaves."""
+        body = request.body or b""
+        pk = pk_in(body)
+        key = request.headers.get("Idempotency-Key")
+        row = next((row for row in self.rows.values() if row.key == key), None) if key else self.newest(pk)
+        what = f"plan {pk} from {process}"
+        if row is None:
+            if not late:
+                self.breach("intent before send", f"{what}: the journal knows no such key")
+            row = self.newest(pk)
+            assert row is not None
+        stored = self.journal.raw(
+            "SELECT content, meta FROM order_cancel_bodies "  # noqa: S608
+            f"WHERE plan_id = {row.id} AND kind = 'request' ORDER BY id"
+        )
+        kept = [(content, json.loads(meta)) for content, meta in stored]
+        same = [
+            content.encode() == body and meta["url"] == request.url and meta["key"] == (key or meta["key"])
+            for content, meta in kept
+        ]
+        if not (any(same) if late else same and same[-1]):
+            self.breach("intent before send", f"{what}: other bytes than the journal's")
+        if not late and row.state is not S.SENDING:
+            self.breach("intent before send", f"{what}: sent while {row.state}")
+        if not late and row.id in self.ended:
+            self.breach("finished is final", f"{what}: sent after it was finished")
+        sent = Sent(
+            pk,
+            row.generation,
+            key or row.key or "",
+            (request.method, request.url, body),
+            process,
+            self.policies.get(row.snapshot, "hold"),
+            late,
+        )
+        self._compare(sent)
+        self.sent[pk, row.generation].append(sent)
+        return sent
+
+    def _compare(self, sent: Sent) -> None:
+        """Against what went out before for the same plan and was not refused for certain."""
+        place = (sent.pk, sent.generation)
+        if sent.late:  # what it holds was right at its last look; much may have happened since
+            return
+        earlier = [one for one in self.sent[place] if not one.refused and not one.late]
+        for one in earlier:
+            if (one.key, one.bytes) != (sent.key, sent.bytes):
+                self.breach(
+                    "bytes and key stay while in doubt", f"plan {sent.pk}: sent again, and not the same"
+                )
+        if not earlier or place in self.released:
+            return
+        if sent.policy == "hold":
+            self.breach(
+                "repeats only as the policy allows", f"plan {sent.pk}: sent again, the policy is hold"
+            )
+        if len(earlier) > self.unknowns[place]:
+            self.breach(
+                "repeats only as the policy allows", f"plan {sent.pk}: a repeat without an unknown outcome"
+            )
+        if sent.policy == "lookup" and any(one.effects for one in earlier):
+            self.breach("repeats only as the policy allows", f"plan {sent.pk}: sent again, the ERP has it")
+
+    def not_known(self, sent: Sent) -> None:
+        """The sender has no answer that tells."""
+        if not sent.unknown:
+            sent.unknown = True
+            self.unknowns[sent.pk, sent.generation] += 1
+
+    def refused(self, sent: Sent) -> None:
+        """The ERP itself refuses a plan: that speaks for what went out before under the same key, too."""
+        for one in self.sent[sent.pk, sent.generation]:
+            one.refused = one.refused or one.key == sent.key
+
+    def effect(self, sent: Sent) -> int:
+        """The ERP books. Returns how many bookings of this plan there are now."""
+        sent.effects += 1
+        of_plan = self.sent[sent.pk, sent.generation]
+        number = sum(one.effects for one in of_plan)
+        self.world.note(f"effect {number} of plan {sent.pk}.{sent.generation}")
+        late = sum(one.effects for one in of_plan if one.late)
+        if number > 1 + late and self.erp.honours_key:
+            self.breach("one effect where the key is honoured", f"plan {sent.pk}: effect {number}")
+        if number > 1 + self.unknowns[sent.pk, sent.generation] + late and (
+            (sent.pk, sent.generation) not in self.released
+        ):
+            self.breach("repeats only as the policy allows", f"plan {sent.pk}: effect {number}")
+        return number
+
+    def effects(self, pk: str, generation: int) -> int:
+        return sum(one.effects for one in self.sent[pk, generation])
+
+    # Omnitron
+
+    def write_back(self, pk: str, body: dict[str, Any]) -> None:
+        """A status leaves for Omnitron."""
+        rejected = body.get("status") == "rejected"
+        rows = [
+            row for row in self.rows.values() if row.pk == pk
+        ]  # a frozen task may speak of an older generation
+        if not any(row.relation == ("failure" if rejected else "continue") for row in rows):
+            held = ", ".join(f"{row.state}, relation {row.relation or 'none'}" for row in rows) or "no row"
+            self.breach("no write-back before an outcome", f"plan {pk} as {body.get('status')}: {held}")
+
+    def written(self, pk: int, status: str) -> None:
+        """A status arrives at Omnitron."""
+        booked = [self.effects(row.pk, row.generation) for row in self.rows.values() if row.pk == str(pk)]
+        if not any(booked) if status != "rejected" else all(booked):
+            self.breach("no write-back before an outcome", f"plan {pk} as {status}, with {booked} bookings")
+
+    def mapped(self, transaction: int, times: int) -> None:
+        process = self.world.current
+        if times > 1 and not self.world_froze():
+            self.breach(
+                "transactions are mapped once", f"transaction {transaction}: {times} times ({process})"
+            )
+        for pk in {row.pk for row in self.rows.values() if row.transaction_pk == str(transaction)}:
+            if not any(self.effects(row.pk, row.generation) for row in self.rows.values() if row.pk == pk):
+                self.breach("transactions are mapped once", f"{transaction}: the ERP has no plan {pk}")
+
+    def world_froze(self) -> bool:
+        return any("frozen" in what for _, _, what in self.world.trail)
+
+    def query_time(self, moment: Any) -> None:
+        """The last query time moves."""
+        known = {row.pk for row in self.rows.values()}
+        for pk in self.to_see(moment):
+            if str(pk) not in known:
+                self.breach("the query time passes no plan", f"plan {pk} has no row at {moment.isoformat()}")
+
+
+def pk_in(body: bytes | None) -> str:
+    """The plan that a request is about."""
+    document = json.loads(body or b"{}")
+    return str(document.get("plan") or document["pk"])

@@ -1,0 +1,138 @@
+"""The DAGs as the dag-processor and a worker build them, on Airflow's own DagBag."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from include.demo.airflow_server import ROOT, AirflowServer
+from tests.harness import settings
+
+SCRIPT = """
+import json, sys
+from contextlib import nullcontext
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.definitions._internal.dag_parsing_context import _airflow_parsing_context_manager
+
+asked = sys.argv[2] if len(sys.argv) > 3 else None
+with _airflow_parsing_context_manager(dag_id=asked) if asked else nullcontext():
+    bag = DagBag(dag_folder=sys.argv[1])
+shape = {
+    dag.dag_id: {
+        "tasks": dag.task_ids,
+        "upstream": {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks},
+        "schedule": repr(dag.schedule),
+        "tags": sorted(dag.tags),
+        "max_active_runs": dag.max_active_runs,
+        "catchup": dag.catchup,
+        "params": {name: dag.params.get_param(name).description for name in dag.params},
+        "doc": dag.doc_md or "",
+        "retries": {task.task_id: task.retries for task in dag.tasks},
+    }
+    for dag in bag.dags.values()
+}
+print(json.dumps({"errors": bag.import_errors, "dags": shape}), file=open(sys.argv[-1], "w"))
+"""
+TASKS = ["login", "get_data_from_omnitron", "bulk", "open_plans", "report", "gate"]
+FIXED = {"order_cancel_maintenance", "order_cancel_watch"}  # not of one flow
+ALL_STEPS = [
+    f"plan.{step}" for step in ("script", "mapping", "write_to_erp", "write_to_omnitron", "post_script")
+]
+
+
+class Bag(AirflowServer):
+    """An Airflow home with a database, in which DAG files are parsed but nothing runs."""
+
+    def parse(self, *words: str) -> dict[str, Any]:
+        answer = self.home / "answer.json"
+        script = self.home / "parse.py"
+        script.write_text(SCRIPT)
+        with self._kept("parse", sys.executable, script, ROOT / "dags", *words, answer) as parsing:
+            assert parsing.wait(60) == 0, parsing.tail()
+        found: dict[str, Any] = json.loads(answer.read_text())
+        assert found["errors"] == {}
+        dags: dict[str, Any] = found["dags"]
+        return dags
+
+
+@pytest.fixture(scope="module")
+def parse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+    flows = {
+        "cancels": settings(schedule="*/5 * * * *", timezone="Europe/Istanbul"),
+        "scripted": settings(script="def transform(plan, attributes):\n    return plan\n"),
+        "wrong": {"schedule": "@hourly", "omnitron": {}},
+    }
+    bag = Bag(
+        tmp_path_factory.mktemp("bag") / "home",
+        variables={
+            "order_cancel_flows": json.dumps([*flows, "missing", "Not a name"]),
+            **{f"order_cancel_flow__{name}": json.dumps(raw) for name, raw in flows.items()},
+        },
+    )
+    bag._prepare(120)
+    return bag.parse
+
+
+def test_each_flow_of_the_index_has_a_dag_with_its_configured_steps(
+    parse: Callable[..., dict[str, Any]],
+) -> None:
+    dags = parse()
+
+    flows = [f"order_cancel__{name}" for name in ("cancels", "missing", "scripted", "wrong")]
+    assert sorted(dags.keys() - FIXED) == flows
+    steps = ["plan.mapping", "plan.write_to_erp", "plan.write_to_omnitron"]
+    assert sorted(dags["order_cancel__cancels"]["tasks"]) == sorted([*TASKS, *steps])
+    assert "plan.script" in dags["order_cancel__scripted"]["tasks"]
+
+
+def test_a_broken_flow_keeps_its_usual_shape_without_a_schedule(parse: Callable[..., dict[str, Any]]) -> None:
+    dags = parse()
+
+    for name in ("wrong", "missing"):
+        dag = dags[f"order_cancel__{name}"]
+        assert sorted(dag["tasks"]) == sorted([*TASKS, *ALL_STEPS])
+        assert dag["schedule"] == "None"
+
+
+def test_the_gate_hangs_on_every_task_before_it(parse: Callable[..., dict[str, Any]]) -> None:
+    dag = parse()["order_cancel__cancels"]
+
+    before = {name for name in dag["tasks"] if name != "gate"}
+    assert before - {"plan.mapping", "plan.write_to_erp"} <= set(dag["upstream"]["gate"])
+    assert "plan.mapping" in dag["upstream"]["plan.write_to_erp"]
+    assert dag["retries"]["gate"] == 0
+    assert dag["retries"]["plan.write_to_erp"] == 3
+
+
+def test_a_dag_says_what_the_contract_says(parse: Callable[..., dict[str, Any]]) -> None:
+    dag = parse()["order_cancel__cancels"]
+
+    assert dag["tags"] == ["order_cancel"]
+    assert dag["max_active_runs"] == 1
+    assert dag["catchup"] is False
+    assert "'*/5 * * * *'" in dag["schedule"]
+    assert "Europe/Istanbul" in dag["schedule"]
+    assert sorted(dag["params"]) == sorted(
+        ["plan_ids", "limit", "dry_run", "retry_only", "since", "until", "resend_ids", "max_plans"]
+    )
+    assert all(dag["params"].values()), "every Param is described in the trigger form"
+    assert "safe to clear" in dag["doc"]
+
+
+def test_a_worker_reads_no_variable_and_builds_all_steps(parse: Callable[..., dict[str, Any]]) -> None:
+    dags = parse("order_cancel__unknown_to_the_index")
+
+    assert list(dags.keys() - FIXED) == ["order_cancel__unknown_to_the_index"]
+    assert sorted(dags["order_cancel__unknown_to_the_index"]["tasks"]) == sorted([*TASKS, *ALL_STEPS])
+
+
+def test_the_maintenance_prunes_each_flow_daily(parse: Callable[..., dict[str, Any]]) -> None:
+    dag = parse()["order_cancel_maintenance"]
+
+    assert "'17 3 * * *'" in dag["schedule"]
+    assert dag["upstream"] == {"flows": [], "prune": ["flows"], "give_space_back": ["prune"]}
+    assert "safe to clear" in dag["doc"]

@@ -1,0 +1,98 @@
+"""The journal's disk is full, the file cannot be written, is held by another process, is no database any more."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, make_url
+
+from include.order_cancel.errors import JournalDown
+from tests.harness import Flow
+from tests.integration.conftest import MakeFlow
+
+
+def spoil(flow: Flow, pragma: str) -> None:
+    """Every new connection to the journal begins with this."""
+    with flow.journal() as journal:
+        engine = journal._reader
+    engine.dispose()
+
+    def begin(connection: Any, _: Any) -> None:
+        connection.execute(f"PRAGMA {pragma}")
+
+    event.listen(engine, "connect", begin, insert=True)
+
+
+def forget(flow: Flow) -> None:
+    """The next task opens the journal anew."""
+    flow.close()
+    flow._journal = None
+
+
+def file_of(flow: Flow) -> str:
+    return str(make_url(flow.journal_url).database)
+
+
+FULL = (
+    "max_page_count=1",
+    "free space on its disk",
+)  # the file keeps the pages that it has, and gets no more
+READ_ONLY = ("query_only=1", "let the user of Airflow's workers write")
+
+
+@pytest.mark.parametrize(
+    ("pragma", "mend", "task"),
+    [(*FULL, "login"), *((*READ_ONLY, task) for task in ("login", "get_data", "mapping", "write_to_erp"))],
+)
+def test_a_journal_that_cannot_be_written_stops_the_run_and_the_next_one_goes_on(
+    make_flow: MakeFlow, pragma: str, mend: str, task: str
+) -> None:
+    flow = make_flow(3, mapping=[{"operation": "shift", "spec": {"pk": "plan"}}])
+    flow.between = lambda name: spoil(flow, pragma) if name == task else None
+
+    with pytest.raises(JournalDown) as told:
+        flow.run()
+    forget(flow)
+    flow.between = lambda name: None
+    flow.run_again()
+    flow.run()
+
+    assert file_of(flow) in str(told.value)
+    assert mend in str(told.value)
+    assert set(flow.states().values()) == {"done"}
+    assert sorted(effect.plan for effect in flow.erp.simulator.effects) == [5001, 5002, 5003]
+    assert flow.omnitron.simulator.writes == dict.fromkeys((5001, 5002, 5003), 1)
+
+
+def test_a_journal_held_by_another_process_says_so(make_flow: MakeFlow) -> None:
+    flow = make_flow(1)
+    spoil(flow, "busy_timeout=50")
+    holder = sqlite3.connect(file_of(flow), isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(JournalDown, match=r"is locked .*another process holds it"):
+        flow.run()
+    holder.close()
+    flow.run()
+
+    assert flow.states() == {"5001": "done"}
+
+
+def test_a_journal_that_is_no_database_is_restored_from_its_backup(make_flow: MakeFlow) -> None:
+    flow = make_flow(2)
+    flow.run()
+    forget(flow)
+    file = Path(file_of(flow))
+    backup = shutil.copy(file, file.with_suffix(".backup"))
+    file.write_bytes(b"no database any more " * 500)
+
+    with pytest.raises(JournalDown, match=r"not a database .*restore it from its backup"):
+        flow.run()
+    shutil.copy(backup, file)
+    flow.run()
+
+    assert len(flow.sent()) == 2

@@ -1,0 +1,150 @@
+"""A server on a real socket that does to a request exactly what a test says, and remembers what it read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+from include.order_cancel.http import Endpoint
+
+
+@dataclass
+class Seen:
+    """One request as it arrived."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Exchange:
+    """A request, and the ways to answer it or not."""
+
+    seen: Seen
+    writer: asyncio.StreamWriter
+    number: int
+    keep: bool = True
+
+    async def answer(self, status: int = 200, body: object = None, **headers: str) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode() if status != 204 else b""
+        lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(data)}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        await self.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
+
+    async def raw(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    def cut(self) -> None:
+        self.keep = False
+
+    def reset(self) -> None:
+        """Close with a TCP reset instead of an orderly end."""
+        raw: socket.socket = self.writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.keep = False
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+class LocalServer:
+    """`async with LocalServer(handler) as server`; `requests` and `connections` count what arrived."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.requests: list[Seen] = []
+        self.connections = 0
+        self._handler = handler
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def hang_up(self) -> None:
+        """Close every open connection; new ones are welcome."""
+        for writer in self._writers:
+            writer.close()
+
+    def endpoint(self, **values: Any) -> Endpoint:
+        return Endpoint(**({"conn_id": "erp", "base_url": self.url} | values))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        self.connections += 1
+        try:
+            while await self._one(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, target, _ = head[0].split(" ")
+        headers = dict(line.split(": ", 1) for line in head[1:] if line)
+        body = await reader.readexactly(int(headers.get("Content-Length", 0)))
+        seen = Seen(method, target, headers, body)
+        self.requests.append(seen)
+        exchange = Exchange(seen, writer, len(self.requests))
+        await self._handler(exchange)
+        return exchange.keep
+
+
+def answers(*sequence: tuple[Any, ...]) -> Handler:
+    """Answer the requests in turn with (status, body, headers); the last one stands for all that follow."""
+
+    async def handler(exchange: Exchange) -> None:
+        status, body, headers = (*sequence[min(exchange.number, len(sequence)) - 1], None, {})[:3]
+        await exchange.answer(status, body, **(headers or {}))
+
+    return handler
+
+
+class FakeTime:
+    """A clock that only moves when somebody sleeps; `slept` remembers for how long."""
+
+    def __init__(self, now: float = 1_740_000_000.0) -> None:
+        self.now = now
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments for a Caller that lives in this time."""
+        return {"clock": self, "monotonic": self, "sleep": self.sleep, "random": lambda: 1.0}

@@ -1,0 +1,761 @@
+"""The journal: who may move a row, what a run takes, and that nothing is lost between processes.
+
+Every test that takes `journal_url` runs on SQLite and on PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import stat
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, create_engine, inspect, text
+
+from include.order_cancel import schema
+from include.order_cancel.errors import JournalDown, LeaseLost, OrderCancelError, RowBusy
+from include.order_cancel.journal import Journal, OnTheWire, idempotency_key
+from include.order_cancel.placing import Placing
+from include.order_cancel.rows import Body, Event, Move, Relation, Row, State
+from tests.unit.journal_fixtures import (
+    FLOW,
+    HOST,
+    a_run,
+    empty,
+    let_deadline_pass,
+    let_lease_lapse,
+    let_pass,
+    let_run_die,
+    listed,
+    postgres_database,
+    settle,
+    with_plans,
+)
+
+PROCESSES = 4
+
+
+@pytest.fixture(scope="module")
+def shared_postgres(postgres_server: URL) -> Iterator[str]:
+    with postgres_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a journal with nothing in it, on either database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'order_cancel.db'}"
+    url: str = request.getfixturevalue("shared_postgres")
+    empty(url)
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a journal that does not exist yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'order_cancel.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def journal(journal_url: str) -> Iterator[Journal]:
+    opened = Journal.open(journal_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """Real processes, each with its own connections."""
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(PROCESSES, mp_context=spawned) as pool:
+        yield pool
+
+
+# Opening
+
+
+def open_and_count_runs(url: str) -> int:
+    journal = Journal.open(url)
+    run = journal.begin_run(FLOW, "run 1", "home", HOST, {})
+    journal.close()
+    return run.id
+
+
+def test_many_processes_that_open_a_new_journal_at_once_find_one_schema(
+    new_url: str, processes: ProcessPoolExecutor
+) -> None:
+    found = list(processes.map(open_and_count_runs, [new_url] * (2 * PROCESSES)))
+
+    engine = create_engine(new_url)
+    with engine.connect() as connection:
+        versions = list(connection.execute(text("SELECT version_num FROM order_cancel_version")).scalars())
+    assert versions == [schema.HEAD]
+    assert set(found) == {found[0]}
+    engine.dispose()
+
+
+def test_the_migrated_schema_is_the_declared_one(journal: Journal, journal_url: str) -> None:
+    engine = create_engine(journal_url)
+
+    there = inspect(engine)
+    for table in schema.metadata.sorted_tables:
+        assert {column["name"] for column in there.get_columns(table.name)} == set(table.columns.keys())
+        indexed = {index["name"] for index in there.get_indexes(table.name)}
+        assert {index.name for index in table.indexes} <= indexed
+    engine.dispose()
+
+
+def test_the_files_of_a_new_journal_can_be_read_by_their_owner_only(tmp_path: Path) -> None:
+    journal = Journal.open(f"sqlite:///{tmp_path / 'deep' / 'order_cancel.db'}")
+    a_run(journal)
+
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "deep").iterdir()}
+    journal.close()
+
+    assert modes
+    assert set(modes.values()) == {0o600}
+
+
+def test_a_journal_whose_folder_is_a_file_is_down(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(JournalDown):
+        Journal.open(f"sqlite:///{tmp_path / 'file' / 'order_cancel.db'}")
+
+
+def test_a_file_that_is_no_database_is_a_journal_that_is_down(tmp_path: Path) -> None:
+    (tmp_path / "order_cancel.db").write_text("no database, but long enough to look for a header" * 20)
+
+    with pytest.raises(JournalDown):
+        Journal.open(f"sqlite:///{tmp_path / 'order_cancel.db'}")
+
+
+def test_a_server_that_does_not_listen_is_a_journal_that_is_down() -> None:
+    with pytest.raises(JournalDown):
+        Journal.open("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
+
+
+def test_a_connection_that_the_server_ended_is_replaced(postgres_url: str) -> None:
+    journal = Journal.open(postgres_url)
+    journal.now()
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        connection.execute(text(f"{ended} AND pid <> pg_backend_pid()"))
+
+    assert journal.now() > 0
+    journal.close()
+    engine.dispose()
+
+
+def test_the_clock_is_the_databases(journal: Journal) -> None:
+    assert abs(journal.now() - time.time()) < 5
+
+
+# Runs and settings
+
+
+def test_a_run_is_the_same_one_when_asked_for_again_and_another_in_another_home(journal: Journal) -> None:
+    first = a_run(journal)
+
+    assert a_run(journal).id == first.id
+    assert a_run(journal, home="elsewhere").id != first.id
+    assert a_run(journal, "run 2").id != first.id
+    assert journal.run(first.id).run_key == "run 1"
+
+
+def test_a_run_that_is_not_there_is_said(journal: Journal) -> None:
+    with pytest.raises(OrderCancelError, match="no run 77"):
+        journal.run(77)
+    with pytest.raises(OrderCancelError, match="no member 77"):
+        journal.member(77)
+    with pytest.raises(OrderCancelError, match="no row 77"):
+        journal.row(77)
+
+
+def test_settings_are_kept_once_by_their_digest(journal: Journal) -> None:
+    journal.save_snapshot(FLOW, "d1", {"script": "ş\x00"})
+    journal.save_snapshot(FLOW, "d1", {"script": "another"})
+
+    assert journal.snapshot("d1") == {"script": "ş\x00"}
+    with pytest.raises(OrderCancelError):
+        journal.snapshot("d2")
+
+
+def test_the_first_reason_of_a_stop_stays_until_it_is_lifted(journal: Journal) -> None:
+    run = a_run(journal)
+    journal.stop(run.id, "token refused")
+    journal.stop(run.id, "another")
+
+    assert journal.stopped(run.id) == "token refused"
+    journal.go_on(run.id)
+    assert journal.stopped(run.id) is None
+
+
+# Taking plans into a run
+
+
+def test_a_listing_that_is_repeated_takes_each_plan_once(journal: Journal) -> None:
+    run = a_run(journal)
+    first = journal.take_page(run, [listed(1), listed(2)], Placing())
+    again = journal.take_page(run, [listed(2), listed(1), listed(3)], Placing())
+    journal.commit_run(run, fan_out=50, lots=4, counts={}, queried_at=None)
+
+    rows = journal.run_rows(run.id)
+    assert first == {"new": 2}
+    assert again == {"new": 3}
+    assert sorted(row.pk for row in rows) == ["1", "2", "3"]
+    for row in rows:
+        happened, bodies = journal.journey(row.id)
+        assert [body.kind for body in bodies] == ["document"]
+        assert [event.what for event in happened] == ["fetched"]
+
+
+def test_a_page_that_names_a_plan_twice_makes_one_row(journal: Journal) -> None:
+    run = a_run(journal)
+    journal.take_page(run, [listed(1), listed(1)], Placing())
+
+    assert [row.pk for row in journal.find(FLOW)] == ["1"]
+    assert len(journal.run_rows(run.id)) == 1
+
+
+def test_plans_of_two_hosts_and_flows_are_told_apart(journal: Journal) -> None:
+    here = journal.begin_run(FLOW, "run 1", "home", "one.example", {})
+    there = journal.begin_run(FLOW, "run 2", "home", "two.example", {})
+    other = journal.begin_run("refunds", "run 1", "home", "one.example", {})
+    for run in (here, there, other):
+        assert journal.take_page(run, [listed(1)], Placing()) == {"new": 1}
+
+    keys = {idempotency_key(row) for flow in (FLOW, "refunds") for row in journal.find(flow)}
+    assert len(keys) == 3
+
+
+def test_a_plan_of_another_live_run_is_left_to_it(journal: Journal) -> None:
+    with_plans(journal, 1)
+    second = a_run(journal, "run 2", home="elsewhere")
+
+    assert journal.take_page(second, [listed(1), listed(2)], Placing()) == {"elsewhere": 1, "new": 1}
+    assert journal.take_open(second, Placing()) == {"elsewhere": 1}
+
+
+@pytest.mark.parametrize("ending", ["ended", "died"])
+def test_a_plan_that_a_run_left_behind_is_taken_by_the_next(
+    journal: Journal, journal_url: str, ending: str
+) -> None:
+    first, _ = with_plans(journal, 1)
+    if ending == "ended":
+        journal.finish_run(first.id)
+    else:
+        let_run_die(journal_url, first)
+    second = a_run(journal, "run 2")
+
+    assert journal.take_page(second, [listed(1)], Placing()) == {"again": 1}
+
+
+def test_taking_a_page_keeps_a_run_alive(journal: Journal, journal_url: str) -> None:
+    first, _ = with_plans(journal, 1)
+    let_run_die(journal_url, first)
+    journal.take_page(first, [listed(2)], Placing())
+
+    assert journal.take_page(a_run(journal, "run 2"), [listed(1)], Placing()) == {"elsewhere": 1}
+
+
+def test_open_rows_of_earlier_runs_are_taken_unlisted(journal: Journal) -> None:
+    first, rows = with_plans(journal, *range(1, 7))
+    settle(journal, first, rows["1"], State.FAILED)
+    settle(journal, first, rows["2"], State.HELD)
+    settle(journal, first, rows["3"], State.DONE)
+    settle(journal, first, rows["4"], State.DEAD)
+    settle(journal, first, rows["5"], State.FAILED, next_attempt_at=journal.now() + 3600)
+    journal.finish_run(first.id)
+    second = a_run(journal, "run 2")
+    journal.take_page(second, [listed(2)], Placing())
+
+    assert journal.take_open(second, Placing()) == {"again": 2, "resting": 1}
+    assert journal.take_open(second, Placing(ignore_backoff=True)) == {"again": 1}
+    journal.commit_run(second, fan_out=50, lots=4, counts={}, queried_at=None)
+    members = {journal.row(m.plan_id).pk: m.listed for m in journal.open_members(second.id, 50)}
+    assert members == {"1": False, "2": True, "5": False, "6": False}
+
+
+def test_only_the_named_open_rows_are_taken(journal: Journal) -> None:
+    first, _ = with_plans(journal, 1, 2)
+    journal.finish_run(first.id)
+    second = a_run(journal, "run 2")
+
+    assert journal.take_open(second, Placing(named=True), ["2", "9"]) == {"again": 1}
+    assert [row.pk for row in journal.run_rows(second.id)] == ["2"]
+
+
+def test_a_listing_that_is_forgotten_leaves_the_journal_as_it_was(journal: Journal) -> None:
+    first, rows = with_plans(journal, 1)
+    settle(journal, first, rows["1"], State.FAILED)
+    journal.finish_run(first.id)
+    second = a_run(journal, "run 2")
+    journal.take_page(second, [listed(1), listed(2), listed(3)], Placing())
+
+    journal.forget_listing(second)
+
+    assert [row.pk for row in journal.find(FLOW)] == ["1"]
+    assert journal.run_rows(second.id) == []
+    third = a_run(journal, "run 3")
+    assert journal.take_page(third, [listed(1), listed(2)], Placing()) == {"again": 1, "new": 1}
+
+
+def test_a_row_that_another_run_took_over_is_not_forgotten(journal: Journal, journal_url: str) -> None:
+    first = a_run(journal)
+    journal.take_page(first, [listed(1)], Placing())
+    let_run_die(journal_url, first)
+    second = a_run(journal, "run 2")
+    journal.take_page(second, [listed(1)], Placing())
+
+    journal.forget_listing(first)
+
+    assert [row.pk for row in journal.run_rows(second.id)] == ["1"]
+
+
+def test_the_oldest_plans_come_first_and_a_limit_drops_the_youngest(journal: Journal) -> None:
+    run = a_run(journal)
+    journal.take_page(run, [listed(1, day=3), listed(2, day=1), listed(3, day=2)], Placing())
+    journal.commit_run(run, fan_out=50, lots=4, counts={}, queried_at=None, limit=2)
+
+    assert [row.pk for row in journal.run_rows(run.id)] == ["2", "3"]
+    assert journal.take_open(a_run(journal, "run 2"), Placing()) == {"elsewhere": 2, "again": 1}
+
+
+def test_a_batch_above_fan_out_goes_to_lots(journal: Journal) -> None:
+    small, _ = with_plans(journal, *range(10), fan_out=10)
+    journal.finish_run(small.id)
+    large = a_run(journal, "run 2")
+    journal.take_page(large, [listed(pk) for pk in range(11)], Placing())
+
+    lots = journal.commit_run(large, fan_out=10, lots=4, counts={"new": 1}, queried_at=5.0)
+
+    assert journal.lots(small.id) == []
+    assert len(journal.open_members(small.id, 10)) == 10
+    assert lots == journal.lots(large.id) == [0, 1, 2, 3]
+    assert [len(journal.lot(large.id, lot)) for lot in lots] == [3, 3, 3, 2]
+    assert journal.open_members(large.id, 10) != []
+    found = journal.run(large.id)
+    assert (found.committed, found.counts, found.queried_at) == (True, {"new": 1}, 5.0)
+
+
+def test_what_a_lot_left_open_gets_indexes_up_to_fan_out_and_the_same_ones_again(journal: Journal) -> None:
+    run, rows = with_plans(journal, *range(1, 9), fan_out=3)
+    for pk in ("1", "2"):
+        settle(journal, run, rows[pk], State.DONE)
+    settle(journal, run, rows["3"], State.HELD, relation=Relation.DO_NOTHING)
+    for pk in ("4", "5", "6"):
+        settle(journal, run, rows[pk], State.FAILED)
+    settle(journal, run, rows["7"], State.IN_DOUBT)
+    settle(journal, run, rows["8"], State.DEAD)
+
+    opened = journal.open_members(run.id, 3)
+    settle(journal, run, rows["4"], State.DONE)
+
+    assert [journal.row(member.plan_id).pk for member in opened] == ["4", "5", "6"]
+    assert journal.open_members(run.id, 3) == opened
+
+
+# Leases and fences
+
+
+def test_a_row_of_another_live_run_is_refused(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1)
+    journal.claim_one(rows["1"].id, run.id, "task")
+    other = a_run(journal, "run 2")
+
+    with pytest.raises(RowBusy, match="N1 / 1"):
+        journal.claim_one(rows["1"].id, other.id, "task")
+
+
+def test_a_row_that_a_live_run_has_not_come_to_is_refused_too(journal: Journal) -> None:
+    _, rows = with_plans(journal, 1)
+
+    with pytest.raises(RowBusy):
+        journal.claim_one(rows["1"].id, a_run(journal, "run 2").id, "task")
+
+
+def test_the_lease_of_a_run_that_ended_is_free_at_once(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1)
+    journal.claim_one(rows["1"].id, run.id, "task")
+    journal.finish_run(run.id)
+
+    assert journal.claim_one(rows["1"].id, a_run(journal, "run 2").id, "task").pk == "1"
+
+
+def test_the_lease_of_a_run_that_died_must_lapse_first(journal: Journal, journal_url: str) -> None:
+    run, rows = with_plans(journal, 1)
+    journal.claim_one(rows["1"].id, run.id, "task")
+    let_run_die(journal_url, run)
+    second = a_run(journal, "run 2")
+    with pytest.raises(RowBusy):
+        journal.claim_one(rows["1"].id, second.id, "task")
+
+    let_lease_lapse(journal_url, rows["1"])
+    assert journal.claim_one(rows["1"].id, second.id, "task").claim_run == second.id
+
+
+def test_a_later_try_of_the_same_run_takes_over_and_fences_the_earlier_one_off(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1)
+    earlier = journal.claim_one(rows["1"].id, run.id, "task")
+    later = journal.claim_one(rows["1"].id, run.id, "task")
+    earlier.state, later.state = State.FAILED, State.PREPARED
+
+    lost = journal.apply([Move(earlier, [Body("response", "late")], [Event("plan", "late")])])
+    kept = journal.apply([Move(later)])
+
+    assert isinstance(lost[0], LeaseLost)
+    assert kept == [None]
+    assert journal.row(later.id).state is State.PREPARED
+    happened, bodies = journal.journey(later.id)
+    assert "late" not in {event.what for event in happened}
+    assert {body.kind for body in bodies} == {"document"}
+
+
+def test_a_row_on_the_wire_is_had_by_nobody_before_its_deadline(journal: Journal, journal_url: str) -> None:
+    run, rows = with_plans(journal, 1)
+    row = journal.claim_one(rows["1"].id, run.id, "task")
+    row.state, row.request_deadline = State.SENDING, journal.now() + 60
+    journal.apply([Move(row)])
+
+    with pytest.raises(OnTheWire) as refused:
+        journal.claim_one(row.id, run.id, "retry")
+    let_deadline_pass(journal_url, row)
+    taken = journal.claim_one(row.id, run.id, "retry")
+
+    assert refused.value.until == pytest.approx(row.request_deadline)
+    assert taken.state is State.SENDING
+
+
+def test_a_move_renews_the_lease_and_a_release_ends_it(journal: Journal, journal_url: str) -> None:
+    run, rows = with_plans(journal, 1)
+    row = journal.claim_one(rows["1"].id, run.id, "task")
+    let_pass(journal_url, schema.plans, row.id, lease_until=1.0)
+    journal.apply([Move(row)])
+    renewed = journal.row(row.id).lease_until
+    row.owner, row.lease_until = "", 0.0
+    journal.apply([Move(row)])
+
+    assert renewed > journal.now() + journal.lease_seconds - 30
+    assert journal.row(row.id).owner == ""
+
+
+def test_one_lost_lease_in_a_commit_does_not_touch_its_neighbours(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1, 2, 3)
+    held, _ = journal.claim([row.id for row in rows.values()], run.id, "task")
+    journal.claim_one(held[1].id, run.id, "retry")
+    for row in held:
+        row.state = State.PREPARED
+
+    results = journal.apply([Move(row) for row in held])
+
+    assert [type(result) for result in results] == [type(None), LeaseLost, type(None)]
+    states = Counter(row.state for row in journal.run_rows(run.id))
+    assert states == {State.PREPARED: 2, State.FETCHED: 1}
+
+
+def test_a_move_carries_every_value_of_the_row(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1)
+    row = journal.claim_one(rows["1"].id, run.id, "task")
+    row.state, row.relation, row.outcome, row.http_status = State.ANSWERED, Relation.CONTINUE, "accepted", 201
+    row.erp_reference, row.error, row.progress, row.body_number = "C-1", "none", "mapping", 3
+    row.key, row.attributes, row.attempts, row.next_attempt_at = "k", {"a": "ş"}, 4, 12.5
+    row.snapshot, row.transaction_pk = "digest", "800002"
+
+    journal.apply([Move(row)])
+
+    assert journal.row(row.id) == row
+
+
+@pytest.mark.parametrize("content", ["a\x00b", "a\ud800b", "\udfff\x00", "ş\x00"])
+def test_what_no_database_stores_does_not_break_a_commit(journal: Journal, content: str) -> None:
+    run, rows = with_plans(journal, 1, 2)
+    held, _ = journal.claim([row.id for row in rows.values()], run.id, "task")
+    held[0].error, held[0].attributes = content, {"said": content}
+    moves = [Move(held[0], [Body("response", content, {"reason": content})], [Event("plan", "x", content)])]
+
+    assert journal.apply([*moves, Move(held[1])]) == [None, None]
+    found = journal.body(held[0].id, "response")
+    assert found is not None
+    assert len(found.content) == len(content)
+    assert journal.row(held[0].id).attributes == {"said": content}
+
+
+# Generations
+
+
+def test_a_new_generation_of_a_finished_plan_has_its_document_and_another_key(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1, 2)
+    settle(journal, run, rows["1"], State.DONE)
+    settle(journal, run, rows["2"], State.FAILED)
+    journal.finish_run(run.id)
+    second = a_run(journal, "run 2")
+
+    left = journal.begin_generations(second, ["1", "2", "3"], "asked for")
+    again = journal.begin_generations(second, ["1"], "the task was repeated")
+
+    first, new = journal.generations(FLOW, "1")
+    assert left == ["2", "3"]
+    assert again == []
+    assert (first.state, new.state, new.generation) == (State.DONE, State.FETCHED, 2)
+    assert idempotency_key(first) != idempotency_key(new)
+    document = journal.body(new.id, "document")
+    assert document is not None
+    assert json.loads(document.content)["pk"] == 1
+    assert [row.generation for row in journal.find(FLOW, [State.FETCHED])] == [2]
+
+
+def test_the_newest_body_of_a_kind_counts(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1)
+    row = journal.claim_one(rows["1"].id, run.id, "task")
+    journal.apply([Move(row, [Body("response", "first"), Body("response", "second")])])
+
+    found = journal.body(row.id, "response")
+    assert found is not None
+    assert found.content == "second"
+    assert journal.body(row.id, "request") is None
+
+
+# A person's word
+
+
+def test_a_plan_in_doubt_that_arrived_has_only_its_write_back_due(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1)
+    settle(journal, run, rows["1"], State.IN_DOUBT, outcome="unknown")
+
+    row = journal.resolve(rows["1"].id, arrived=True, who="ayşe")
+
+    assert (row.state, row.relation, journal.row(row.id).state) == (
+        State.ANSWERED,
+        Relation.CONTINUE,
+        State.ANSWERED,
+    )
+
+
+def test_a_plan_in_doubt_that_did_not_arrive_keeps_its_key(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1)
+    before = settle(journal, run, rows["1"], State.IN_DOUBT, outcome="unknown")
+
+    row = journal.resolve(rows["1"].id, arrived=False, who="ayşe")
+
+    assert row.state is State.FAILED
+    assert idempotency_key(row) == idempotency_key(before)
+
+
+def test_a_row_in_a_tasks_hands_is_not_a_persons(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1)
+    journal.claim_one(rows["1"].id, run.id, "task")
+
+    with pytest.raises(RowBusy):
+        journal.dismiss(rows["1"].id, who="ayşe", reason="by hand")
+
+
+def test_a_persons_word_fences_off_a_task_that_slept(journal: Journal, journal_url: str) -> None:
+    run, rows = with_plans(journal, 1)
+    asleep = journal.claim_one(rows["1"].id, run.id, "task")
+    let_lease_lapse(journal_url, rows["1"])
+    journal.dismiss(rows["1"].id, who="ayşe", reason="settled by hand")
+
+    lost = journal.apply([Move(asleep)])
+
+    assert isinstance(lost[0], LeaseLost)
+    assert journal.row(asleep.id).state is State.DISMISSED
+
+
+# Order transactions
+
+
+def test_mapped_and_settled_transactions_are_remembered(journal: Journal) -> None:
+    journal.note_transactions(HOST, FLOW, ["1", "2"], "mapped")
+    journal.note_transactions(HOST, FLOW, ["2", "3"], "settled")
+
+    assert journal.known_transactions(HOST, FLOW, ["1", "2", "3", "4"]) == {"1", "2", "3"}
+    assert journal.known_transactions(HOST, "refunds", ["1"]) == set()
+
+
+def test_one_task_maps_a_transaction(journal: Journal) -> None:
+    assert journal.claim_transaction(HOST, FLOW, "1")
+    assert not journal.claim_transaction(HOST, FLOW, "1")
+    assert journal.known_transactions(HOST, FLOW, ["1"]) == set()
+    journal.free_transaction(HOST, FLOW, "1")
+    assert journal.claim_transaction(HOST, FLOW, "1")
+    journal.note_transactions(HOST, FLOW, ["1"], "mapped")
+    journal.free_transaction(HOST, FLOW, "1")
+    assert not journal.claim_transaction(HOST, FLOW, "1")
+
+
+def test_the_claim_of_a_task_that_died_passes_on(journal: Journal, journal_url: str) -> None:
+    journal.claim_transaction(HOST, FLOW, "1")
+    engine = create_engine(journal_url)
+    with engine.begin() as connection:
+        connection.execute(schema.transactions.update().values(at=1.0))
+    engine.dispose()
+
+    assert journal.claim_transaction(HOST, FLOW, "1")
+
+
+# Tokens
+
+
+def test_a_token_is_fetched_by_one_and_read_by_all(journal: Journal) -> None:
+    assert journal.token_read("k") is None
+    assert journal.token_claim("k", 0, "one", 60)
+    assert not journal.token_claim("k", 0, "two", 60)
+    journal.token_write("k", 1, b"\x00secret", "one")
+
+    stored = journal.token_read("k")
+    assert stored is not None
+    assert (stored.version, stored.secret) == (1, b"\x00secret")
+    assert not journal.token_claim("k", 0, "two", 60)
+    assert journal.token_claim("k", 1, "two", 60)
+
+
+def test_a_claim_that_lapsed_passes_on_and_its_late_write_is_refused(journal: Journal) -> None:
+    assert journal.token_claim("k", 0, "one", -1)
+    assert journal.token_claim("k", 0, "two", 60)
+    journal.token_write("k", 1, b"late", "one")
+    assert journal.token_read("k") is None
+    journal.token_write("k", 1, b"good", "two")
+
+    stored = journal.token_read("k")
+    assert stored is not None
+    assert stored.secret == b"good"
+
+
+def test_a_claim_that_was_given_back_is_free(journal: Journal) -> None:
+    journal.token_claim("k", 0, "one", 60)
+    journal.token_release("k", "two")
+    assert not journal.token_claim("k", 0, "two", 60)
+    journal.token_release("k", "one")
+    assert journal.token_claim("k", 0, "two", 60)
+
+
+# Many processes at once
+
+
+def claim_all(url: str, number: int) -> list[int]:
+    """One process with a run of its own tries to have every row."""
+    journal = Journal.open(url)
+    run = journal.begin_run(FLOW, f"run of {number}", f"home {number}", HOST, {})
+    rows = [row.id for row in journal.find(FLOW)]
+    had, _ = journal.claim(rows if number % 2 else rows[::-1], run.id, "task")
+    journal.close()
+    return [row.id for row in had]
+
+
+def test_processes_that_claim_the_same_rows_share_them(
+    journal: Journal, journal_url: str, processes: ProcessPoolExecutor
+) -> None:
+    run, rows = with_plans(journal, *range(200))
+    journal.finish_run(run.id)
+
+    had = list(processes.map(claim_all, [journal_url] * PROCESSES, range(PROCESSES)))
+
+    assert sorted(row_id for part in had for row_id in part) == sorted(row.id for row in rows.values())
+
+
+def take_all(url: str, number: int) -> list[str]:
+    """One process with a run of its own takes the same listing, page by page."""
+    journal = Journal.open(url)
+    run = journal.begin_run(FLOW, f"run of {number}", f"home {number}", HOST, {})
+    pks = list(range(120))
+    for start in range(0, 120, 20):
+        page = pks[start : start + 20]
+        journal.take_page(run, [listed(pk) for pk in (page if number % 2 else page[::-1])], Placing())
+    journal.commit_run(run, fan_out=500, lots=4, counts={}, queried_at=None)
+    taken = [row.pk for row in journal.run_rows(run.id)]
+    journal.close()
+    return taken
+
+
+def test_homes_that_list_the_same_plans_at_once_take_each_plan_once(
+    journal: Journal, journal_url: str, processes: ProcessPoolExecutor
+) -> None:
+    taken = list(processes.map(take_all, [journal_url] * PROCESSES, range(PROCESSES)))
+
+    assert Counter(pk for part in taken for pk in part) == {str(pk): 1 for pk in range(120)}
+    assert len(journal.find(FLOW)) == 120
+
+
+def take_open_all(url: str, number: int) -> list[str]:
+    journal = Journal.open(url)
+    run = journal.begin_run(FLOW, f"run of {number}", f"home {number}", HOST, {})
+    journal.take_open(run, Placing())
+    taken = [row.pk for row in journal.run_rows(run.id)]
+    journal.close()
+    return taken
+
+
+def test_homes_that_take_open_rows_at_once_take_each_row_once(
+    journal: Journal, journal_url: str, processes: ProcessPoolExecutor
+) -> None:
+    run, _ = with_plans(journal, *range(120))
+    journal.finish_run(run.id)
+
+    taken = list(processes.map(take_open_all, [journal_url] * PROCESSES, range(PROCESSES)))
+
+    assert Counter(pk for part in taken for pk in part) == {str(pk): 1 for pk in range(120)}
+
+
+def increment(url: str, run_id: int, plan_id: int, times: int) -> int:
+    """Raise a row's attempts so many times; where another task took the row over, once more."""
+    journal, lost = Journal.open(url), 0
+    left = times
+    while left:
+        row: Row = journal.claim_one(plan_id, run_id, "task")
+        row.attempts += 1
+        if journal.apply([Move(row)]) == [None]:
+            left -= 1
+        else:
+            lost += 1
+    journal.close()
+    return lost
+
+
+def test_processes_that_move_one_row_lose_no_move(
+    journal: Journal, journal_url: str, processes: ProcessPoolExecutor
+) -> None:
+    run, rows = with_plans(journal, 1)
+    times = 25
+
+    tasks = [processes.submit(increment, journal_url, run.id, rows["1"].id, times) for _ in range(PROCESSES)]
+    for task in tasks:
+        task.result()
+
+    assert journal.row(rows["1"].id).attempts == PROCESSES * times
+
+
+def claim_token(url: str, number: int) -> bool:
+    journal = Journal.open(url)
+    claimed = journal.token_claim("k", 0, f"process {number}", 60)
+    journal.close()
+    return claimed
+
+
+def test_one_of_many_processes_fetches_a_token(
+    journal: Journal, journal_url: str, processes: ProcessPoolExecutor
+) -> None:
+    claimed = list(processes.map(claim_token, [journal_url] * 12, range(12)))
+
+    assert claimed.count(True) == 1
+
+
+@pytest.mark.parametrize(("count", "expected"), [(11, 1), (20, 1), (21, 2), (40, 2), (61, 3), (100, 3)])
+def test_a_lot_is_begun_only_for_so_many_plans(journal: Journal, count: int, expected: int) -> None:
+    run = a_run(journal)
+    journal.take_page(run, [listed(pk) for pk in range(count)], Placing())
+
+    lots = journal.commit_run(run, fan_out=10, lots=3, lot_size=20, counts={}, queried_at=None)
+
+    assert len(lots) == expected
+    assert sum(len(journal.lot(run.id, lot)) for lot in lots) == count

@@ -1,0 +1,179 @@
+"""What becomes of a listed plan that the journal knows already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from include.order_cancel.placing import TAKEN, Placing, place, place_open
+from include.order_cancel.rows import Relation, Row, Run, State
+from tests.unit.journal_fixtures import FLOW, HOST, listed
+
+NOW = 1_000_000.0
+RUN = Run(2, FLOW, "run 2", HOST, "home", {}, "", NOW - 10, False, {}, None, None)
+SAME = listed(1)
+OTHER = listed(1, content="second")
+
+
+def row(state: State, **values: Any) -> Row:
+    """A row of an earlier run, moved last before this run began."""
+    given = {"digest": SAME.digest, "attempts": 1, "created_run": 1, "updated_at": NOW - 100, **values}
+    return Row(7, HOST, FLOW, "1", 1, state, **given)
+
+
+def test_a_plan_that_this_run_has_just_brought_is_new_however_often_it_is_listed() -> None:
+    fresh = row(State.FETCHED, created_run=2, attempts=0)
+
+    assert place(fresh, SAME, RUN, Placing(), NOW) == ("new", None)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        State.FETCHED,
+        State.PREPARED,
+        State.SENDING,
+        State.ANSWERED,
+        State.WRITTEN_BACK,
+        State.HELD,
+        State.FAILED,
+        State.IN_DOUBT,
+    ],
+)
+def test_an_open_plan_is_tried_again(state: State) -> None:
+    assert place(row(state), SAME, RUN, Placing(), NOW) == ("again", None)
+
+
+@pytest.mark.parametrize("state", [State.DONE, State.REJECTED, State.PASSED, State.DISMISSED])
+def test_a_finished_plan_is_final(state: State) -> None:
+    assert place(row(state), SAME, RUN, Placing(), NOW) == ("known", None)
+
+
+@pytest.mark.parametrize(
+    ("state", "relation", "placing"),
+    [
+        (State.DONE, Relation.CONTINUE, Placing(repeat_done=True)),
+        (State.REJECTED, Relation.FAILURE, Placing(repeat_rejected=True)),
+    ],
+)
+def test_a_finished_plan_that_is_listed_again_has_only_its_write_back_repeated(
+    state: State, relation: Relation, placing: Placing
+) -> None:
+    finished = row(state, relation=relation)
+
+    what, move = place(finished, SAME, RUN, placing, NOW)
+
+    assert what == "repeated"
+    assert move is not None
+    assert (finished.state, finished.relation, finished.answer_stands) == (State.ANSWERED, relation, True)
+
+
+def test_a_plan_that_was_finished_after_this_run_began_was_listed_before_it_was() -> None:
+    finished = row(State.DONE, updated_at=NOW - 5)
+
+    assert place(finished, SAME, RUN, Placing(repeat_done=True), NOW) == ("known", None)
+
+
+@pytest.mark.parametrize("state", [State.DONE, State.REJECTED, State.PASSED])
+def test_a_finished_plan_with_other_content_is_changed_and_says_so(state: State) -> None:
+    finished = row(state)
+
+    what, move = place(finished, OTHER, RUN, Placing(repeat_done=True, repeat_rejected=True), NOW)
+
+    assert what == "changed"
+    assert move is not None
+    assert finished.state is State.CHANGED
+    assert finished.error is not None
+    assert f"was {state}" in finished.error
+    assert finished.digest == OTHER.digest
+
+
+def test_a_plan_that_had_left_and_is_back_is_changed() -> None:
+    left = row(State.LEFT)
+
+    what, _ = place(left, SAME, RUN, Placing(), NOW)
+
+    assert (what, left.state) == ("changed", State.CHANGED)
+
+
+def test_a_changed_plan_stays_changed_until_a_person_speaks() -> None:
+    assert place(row(State.CHANGED), SAME, RUN, Placing(named=True), NOW) == ("changed", None)
+
+
+def test_a_resting_plan_is_left_unless_a_person_asks() -> None:
+    resting = {"next_attempt_at": NOW + 60}
+
+    assert place(row(State.FAILED, **resting), SAME, RUN, Placing(), NOW)[0] == "resting"
+    for asked in (Placing(ignore_backoff=True), Placing(named=True)):
+        assert place(row(State.FAILED, **resting), SAME, RUN, asked, NOW)[0] == "again"
+        assert place_open(row(State.FAILED, **resting), asked, NOW) == "again"
+    assert place_open(row(State.FAILED, **resting), Placing(), NOW) == "resting"
+    assert place_open(row(State.FAILED, next_attempt_at=NOW - 1), Placing(), NOW) == "again"
+
+
+def test_a_dead_plan_is_released_by_its_name_only() -> None:
+    dead = row(State.DEAD, next_attempt_at=NOW + 60)
+    assert place(dead, SAME, RUN, Placing(ignore_backoff=True), NOW) == ("dead", None)
+
+    what, move = place(dead, SAME, RUN, Placing(named=True), NOW)
+
+    assert (what, dead.state) == ("again", State.FAILED)
+    assert move is not None
+
+
+def test_a_passed_plan_is_replayed_by_its_name_only() -> None:
+    passed = row(State.PASSED, relation=Relation.DO_NOTHING)
+    assert place(passed, SAME, RUN, Placing(), NOW) == ("known", None)
+
+    what, _ = place(passed, SAME, RUN, Placing(named=True), NOW)
+
+    assert (what, passed.state, passed.relation) == ("again", State.HELD, Relation.DO_NOTHING)
+
+
+@pytest.mark.parametrize("state", [State.FETCHED, State.PREPARED, State.HELD, State.FAILED])
+def test_an_open_plan_takes_its_new_content(state: State) -> None:
+    waiting = row(state, progress="mapping")
+
+    what, move = place(waiting, OTHER, RUN, Placing(), NOW)
+
+    assert what == "again"
+    assert move is not None
+    assert [body.content for body in move.bodies] == [OTHER.document]
+    assert (waiting.digest, waiting.progress) == (OTHER.digest, "")
+
+
+@pytest.mark.parametrize(
+    "unsettled",
+    [
+        row(State.IN_DOUBT, outcome="unknown"),
+        row(State.SENDING),
+        row(State.FAILED, outcome="accepted"),
+        row(State.FAILED, outcome="accepted", relation=Relation.CONTINUE),
+        row(State.HELD, outcome="unknown", relation=Relation.DO_NOTHING),
+    ],
+    ids=["in doubt", "on the wire", "not judged", "not written back", "unknown, held by its script"],
+)
+def test_new_content_does_not_touch_what_was_sent_and_is_not_settled(unsettled: Row) -> None:
+    assert place(unsettled, OTHER, RUN, Placing(), NOW) == ("again", None)
+    assert unsettled.digest == SAME.digest
+
+
+def test_new_content_of_a_plan_that_its_script_held_is_another_request() -> None:
+    held = row(State.HELD, outcome="accepted", relation=Relation.DO_NOTHING, progress="request")
+
+    place(held, OTHER, RUN, Placing(), NOW)
+
+    assert (held.outcome, held.progress) == ("refused", "")
+
+
+def test_a_finished_plan_goes_with_the_transaction_that_lists_it() -> None:
+    finished = row(State.DONE, transaction_pk="800002", relation=Relation.CONTINUE)
+
+    place(finished, listed(1, transaction="800004"), RUN, Placing(repeat_done=True), NOW)
+
+    assert finished.transaction_pk == "800004"
+
+
+def test_only_what_is_worked_on_or_must_be_seen_joins_the_run() -> None:
+    assert {"new", "again", "repeated", "changed"} == TAKEN
