@@ -97,6 +97,8 @@ def options_of(seed: int, world: World) -> Options:
         in_doubt = "lookup"
     if "in_doubt" in target or "resolve" in target:
         in_doubt = "hold"
+    if "dismiss" in target:
+        traits["refusal"] = "failed"
     for word, trait in (
         ("ERP token", "token"),
         ("token_", "token"),
@@ -198,8 +200,17 @@ class History:
             world.freezes_left, world.freeze_rate = 5, 0.06
         world.machine_rate = draw.choice((0.0, 0.3))
         self.wire.fault_rate = draw.choice((0.0, 0.05, 0.15, 0.35))
+        if self.options.target.startswith(("dismiss:", "stop:")):  # rare: the first that comes is taken
+            world.target_after = 0
+        if self.options.target.startswith("stop:"):
+            self.wire.fault_rate = 0.8
 
     # What is configured
+
+    @property
+    def _dismisses(self) -> bool:
+        """Whether this history is about the dismissal of plans that the ERP refuses for ever."""
+        return self.options.target.startswith("dismiss:")
 
     def _status(self) -> str:
         return "completed" if self.options.kind == "order_transaction" else self.options.kind
@@ -306,6 +317,8 @@ class History:
             draw = self.world.random
             if draw.random() < 0.2:
                 self.erp.refuses[pk] = draw.choice((1, 2, 99))
+            if self._dismisses:
+                self.erp.refuses[pk] = 99
             if self.options.custom_response and draw.random() < 0.4:
                 self.erp.busy[pk] = draw.choice((1, 2))
             if self.options.custom_response and draw.random() < 0.3:
@@ -511,7 +524,7 @@ class History:
                     ):
                         self._resolve(journal, row)
                     elif row.state in (State.FAILED, State.DEAD, State.CHANGED) and not thorough:
-                        if traits["person"] and draw.random() < 0.3:
+                        if traits["person"] and draw.random() < (1.0 if self._dismisses else 0.3):
                             journal.dismiss(row.id, who="person", reason="settled")
                     elif row.finished and traits["resends"] and not thorough and draw.random() < 0.3:
                         journal.resend(row.id, who="person", reason="again")
