@@ -28,14 +28,18 @@ with open(sys.argv[1], "a") as file:
     print(os.getpid(), file=file)
 time.sleep(600)
 """
-# Its child outlives it: only a subreaper still finds that one.
+# Its child outlives it: only a subreaper still finds that one. It leaves as soon as the child has told its pid.
 LEAVING = """
 import os, sys, time
+told, tell = os.pipe()
 if os.fork():
+    os.close(tell)
+    os.read(told, 1)
     sys.exit(7)
 os.setsid()
 with open(sys.argv[1], "a") as file:
     print(os.getpid(), file=file)
+os.close(tell)
 time.sleep(600)
 """
 OWNER = """
