@@ -360,8 +360,9 @@ class Caller:
             self.breaker.failed(f"{_named(request)}: {answer.status} {printable(answer.reason, 60)}")
         if answer.status not in SAYS_WHEN or (wait := retry_after(answer, self.clock)) is None:
             return
-        self.leave_alone(wait)
-        if wait > MAX_WAIT_SECONDS:
+        if wait <= MAX_WAIT_SECONDS:
+            self.leave_alone(wait)
+        else:
             self.breaker.trip(
                 f"{self.endpoint.host} answered {answer.status} and asks to wait for {wait:.0f} s"
             )
