@@ -1,8 +1,8 @@
 """`make bench`: our DAG against bare scripts over the same simulators, printed and written to docs/performance.md.
 
-Each part is written as soon as it is measured. `make bench T="--only own"` measures one, `T="--only large"` the one
-that is not among the usual ones: 100,000 plans. With fewer plans, runs or journals (`T="--plans 1000 --repeat 1"`) it
-is printed only, unless `--write`.
+Each part is written as soon as it is measured. `make bench T="--only own"` measures one, `T="--only large,searching"`
+those that are not among the usual ones: 100,000 plans in a run, and the page's searches among as many. With fewer
+plans, runs or journals (`T="--plans 1000 --repeat 1"`) it is printed only, unless `--write`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from pathlib import Path
 from tests.bench import document
 from tests.bench.figures import PARTS, Bench
 from tests.bench.journals import POSTGRES, POSTGRESQL, SQLITE, postgres_server
-from tests.bench.large import LARGE_PART, large
+from tests.bench.large import large
+from tests.bench.searching import searching
 
-MEASURED = {**PARTS, LARGE_PART: large}
+MEASURED = {**PARTS, "large": large, "searching": searching}
 JOURNALS = (SQLITE, POSTGRESQL)
 PLANS = (1, 20, 50, 1000, 10_000)
 REPEAT, REPEAT_LARGE, LARGE = 5, 3, 10_000

@@ -9,7 +9,6 @@ from tests.bench.document import table
 from tests.bench.figures import MOST_GROWTH, Bench, Part, Target, dag_run, say, warm_up
 from tests.bench.systems import ERP_MS, OMNITRON_MS
 
-LARGE_PART = "large"
 COUNTS = (10_000, 100_000)
 MOST_MEMORY_GROWTH = 1.2
 MILLION = 1_000_000

@@ -1,49 +1,68 @@
-"""`python -m tests.bench.searching [PLANS]`: how long a search and its first page take, beside a bare indexed query.
+"""How long a search of the page and its first page take in a large journal, beside a bare indexed query.
 
-On SQLite and PostgreSQL. The bare query reads one page of one state of one flow along the index, through the
-driver's own cursor, and makes no rows of it.
+The bare query reads one page of one state of one flow along the index, through the driver's own cursor, and makes no
+rows of it.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
-import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from sqlalchemy import make_url, select
+from sqlalchemy import select
 
 from include.order_cancel.journal import Journal
 from include.order_cancel.rows import State
 from include.order_cancel.searching import PAGE, plans, search
-from tests.unit.journal_fixtures import FLOW, postgres_database
+from tests.bench import journals
+from tests.bench.document import table
+from tests.bench.figures import Bench, Part, Target, say
+from tests.unit.journal_fixtures import FLOW
 from tests.unit.test_searching import SEARCHES, fill
 
-SERVER = os.environ.get("ORDER_CANCEL_TEST_POSTGRES") or "postgresql+psycopg://postgres@127.0.0.1:5432/test"
+PLANS = 100_000
 ROUNDS = 40
+MOST = 5.0
 
 
-def main() -> None:
-    """Print a table for each database."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    with tempfile.TemporaryDirectory() as folder:
-        compare("SQLite", f"sqlite:///{folder}/order_cancel.db", count)
-    with postgres_database(make_url(SERVER)) as url:
-        compare("PostgreSQL", url, count)
+def searching(bench: Bench, _plans: Sequence[int]) -> Part:
+    """Each search's median on each journal, and its ratio to the bare query's."""
+    took = {kind: _took(bench, kind) for kind in bench.journals}
+    rows = [
+        [what, *(_cell(took[kind][what], took[kind][_BARE]) for kind in bench.journals)]
+        for what in (_BARE, *SEARCHES)
+    ]
+    part = Part(
+        f"The page's searches among {PLANS:,} plans",
+        [f"Medians of {ROUNDS}, in milliseconds.", table(["search", *bench.journals], rows)],
+    )
+    for kind in bench.journals:
+        worst = max(SEARCHES, key=lambda what: took[kind][what])
+        ratio = took[kind][worst] / took[kind][_BARE]
+        part.targets.append(
+            Target(f"{kind}: at most {MOST:.0f} x the bare query", f"{ratio:.1f} x ({worst})", ratio <= MOST)
+        )
+    return part
 
 
-def compare(name: str, url: str, count: int) -> None:
-    """One database: the bare query's median, and each search's with its ratio."""
-    journal = Journal.open(url)
-    fill(url, count)
-    bare = median(lambda: bare_query(journal))
-    print(f"{name}, {count} plans; a bare indexed query of one page: {bare:.2f} ms")
-    for what, wanted in SEARCHES.items():
-        took = median(lambda wanted=wanted: search(journal, wanted))
-        print(f"  {what:<10} {took:7.2f} ms  {took / bare:5.1f} x")
-    journal.close()
+_BARE = "a bare indexed query of one page"
+
+
+def _took(bench: Bench, kind: str) -> dict[str, float]:
+    with journals.journal(kind, bench.folder) as url:
+        say(f"searching: {PLANS:,} plans on {kind}")
+        fill(url, PLANS)
+        journal = Journal.open(url)
+        took = {_BARE: median(lambda: bare_query(journal))}
+        for what, wanted in SEARCHES.items():
+            took[what] = median(lambda wanted=wanted: search(journal, wanted))
+        journal.close()
+    return took
+
+
+def _cell(took: float, bare: float) -> str:
+    return f"{took:.2f} = {took / bare:.1f} x"
 
 
 def bare_query(journal: Journal) -> None:
@@ -66,7 +85,3 @@ def median(call: Callable[[], object]) -> float:
         call()
         times.append(1000 * (time.perf_counter() - began))
     return statistics.median(times)
-
-
-if __name__ == "__main__":
-    main()
