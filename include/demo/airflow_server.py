@@ -35,7 +35,10 @@ OPTIONS = {"scheduler": ["--skip-serve-logs"]}
 # What each task and each parse of a DAG file would import first: those processes are forked.
 PRELOAD = ("include.order_cancel.airflow_bridge", "include.order_cancel.flow")
 FORKING = {"scheduler", "dag-processor"}
+DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 DATABASE_PATIENCE = 60  # seconds that a writer of Airflow's SQLite file waits for another one
+# The API server may wait for itself: some of its requests wait in the event loop that another one needs for its commit.
+API_PATIENCE = 5
 
 
 class AirflowError(Exception):
@@ -172,8 +175,9 @@ class AirflowServer:
         mark.touch()
         (self.home / "tmp").mkdir()
 
-    def _kept(self, name: str, *command: str | Path) -> Kept:
-        return Kept(command, env=self.environment, log=self.home / f"{name}.log", cwd=self.home)
+    def _kept(self, name: str, *command: str | Path, environment: Mapping[str, str] | None = None) -> Kept:
+        env = self.environment if environment is None else environment
+        return Kept(command, env=env, log=self.home / f"{name}.log", cwd=self.home)
 
     def _await(self, happened: Callable[[], Any], what: str, timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -210,7 +214,11 @@ class AirflowServer:
     def launch(self, name: str) -> None:
         """Start one component (again), with whatever `environment` says now."""
         command = (sys.executable, "-m", "airflow", name, *OPTIONS.get(name, ()))
-        self.processes.append(self._kept(name, *command))
+        environment = dict(self.environment)
+        if name == "api-server":
+            ours = (f"?timeout={DATABASE_PATIENCE}", f"?timeout={API_PATIENCE}")
+            environment[DATABASE] = environment[DATABASE].replace(*ours)
+        self.processes.append(self._kept(name, *command, environment=environment))
 
     def process(self, name: str) -> Kept:
         """The process of a component; raises KeyError when it was not started."""
