@@ -11,7 +11,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, and_, cast, func, or_, select, text, true, union
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    and_,
+    cast,
+    func,
+    or_,
+    select,
+    text,
+    true,
+    union,
+    union_all,
+)
 
 from include.order_cancel import schema
 from include.order_cancel.journal import RESTORES, Journal
@@ -59,20 +72,27 @@ def search(journal: Journal, wanted: Wanted, limit: int = PAGE) -> Page:
     if len(branches) == 1:
         rows = journal.ask_rows(_newest_of(select(plans), branches[0], common, limit + 1))
     else:
-        ids = [row_id for _, row_id in journal.ask(_merged(branches, common, limit + 1))]
-        rows = journal.ask_rows(select(plans).where(plans.c.id.in_(ids)).order_by(*_NEWEST_FIRST))
+        rows = journal.ask_rows(_merged(branches, common, limit + 1, either=bool(wanted.number)))
     last = rows[limit - 1] if len(rows) > limit else None
     return Page(rows[:limit], None if last is None else (last.updated_at, last.id))
 
 
 def _merged(
-    branches: Sequence[ColumnElement[bool]], common: Sequence[ColumnElement[bool]], limit: int
+    branches: Sequence[ColumnElement[bool]],
+    common: Sequence[ColumnElement[bool]],
+    limit: int,
+    *,
+    either: bool,
 ) -> Select[Any]:
-    """The places of the newest plans of all branches. A plan may be in two."""
+    """The newest plans of all branches; with `either` a plan may be in two of them."""
     place = select(plans.c.updated_at, plans.c.id)
     parts = [_newest_of(place, branch, common, limit).subquery() for branch in branches]
-    merged = union(*(select(part.c.updated_at, part.c.id) for part in parts)).subquery()
-    return select(merged).order_by(merged.c.updated_at.desc(), merged.c.id.desc()).limit(limit)
+    together = union if either else union_all
+    merged = together(*(select(part.c.updated_at, part.c.id) for part in parts)).subquery()
+    newest = (
+        select(merged.c.id).order_by(merged.c.updated_at.desc(), merged.c.id.desc()).limit(limit).subquery()
+    )
+    return select(plans).join(newest, plans.c.id == newest.c.id).order_by(*_NEWEST_FIRST)
 
 
 def _branches(journal: Journal, wanted: Wanted) -> Iterator[ColumnElement[bool]]:

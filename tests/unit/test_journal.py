@@ -15,7 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, create_engine, inspect, text
+from sqlalchemy import URL, create_engine, insert, inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from include.order_cancel import schema
 from include.order_cancel.errors import JournalDown, LeaseLost, OrderCancelError, RowBusy
@@ -155,6 +156,13 @@ def test_a_connection_that_the_server_ended_is_replaced(postgres_url: str) -> No
     assert journal.now() > 0
     journal.close()
     engine.dispose()
+
+
+def test_nothing_is_kept_of_a_plan_that_is_not_there(journal: Journal) -> None:
+    stray = insert(schema.events).values(plan_id=404, at=1.0, step="", what="", detail="")
+
+    with pytest.raises(IntegrityError), journal.transaction() as (connection, _):
+        connection.execute(stray)
 
 
 def test_the_clock_is_the_databases(journal: Journal) -> None:
@@ -550,6 +558,23 @@ def test_a_plan_in_doubt_that_did_not_arrive_keeps_its_key(journal: Journal) -> 
 
     assert row.state is State.FAILED
     assert idempotency_key(row) == idempotency_key(before)
+
+
+def test_a_request_is_edited_as_often_as_it_is_refused(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1)
+    row = journal.claim_one(rows["1"].id, run.id, "task")
+    journal.apply([Move(row, [Body("request", "first", {"headers": {}})])])
+    keys = {row.key}
+    for content in ("second", "third"):
+        settle(journal, run, row, State.FAILED, outcome="refused")
+
+        row = journal.edit_request(row.id, content, who="ayşe", reason="typo")
+
+        found = journal.body(row.id, "request")
+        assert found is not None
+        assert (found.content, row.state, row.outcome) == (content, State.PREPARED, "")
+        keys.add(row.key)
+    assert len(keys) == 3
 
 
 def test_a_row_in_a_tasks_hands_is_not_a_persons(journal: Journal) -> None:
