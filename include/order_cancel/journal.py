@@ -323,18 +323,28 @@ class Journal:
         Returns counts as `take_page` does.
         """
         counts: Counter[str] = Counter()
+        mine = select(members.c.plan_id).where(members.c.run_id == run.id)
+        question = select(plans).where(
+            plans.c.flow == run.flow,
+            plans.c.host == run.host,
+            plans.c.state.in_(RETRIED),
+            plans.c.id.not_in(mine),
+        )
+        if pks is not None:
+            question = question.where(plans.c.pk.in_(pks))
+        last: int | None = 0
+        while last is not None:
+            part = question.where(plans.c.id > last).order_by(plans.c.id).limit(_CHUNK)
+            last = self._take_open_part(run, placing, part, counts)
+        return counts
+
+    def _take_open_part(
+        self, run: Run, placing: Placing, part: Select[Any], counts: Counter[str]
+    ) -> int | None:
+        """One commit's worth. Returns the number of the last row, None after the last part."""
         with self._writing() as connection:
             now = self._now(connection)
-            mine = select(members.c.plan_id).where(members.c.run_id == run.id)
-            question = select(plans).where(
-                plans.c.flow == run.flow,
-                plans.c.host == run.host,
-                plans.c.state.in_(RETRIED),
-                plans.c.id.not_in(mine),
-            )
-            if pks is not None:
-                question = question.where(plans.c.pk.in_(pks))
-            rows = [_row(found) for found in connection.execute(self._locked(question.order_by(plans.c.id)))]
+            rows = [_row(found) for found in connection.execute(self._locked(part))]
             busy = self._claimed_elsewhere(connection, run.id, rows, now)
             taken = []
             for row in rows:
@@ -343,7 +353,7 @@ class Journal:
                 if what == "again":
                     taken.append(_membership(run, row, listed=False))
             self._join(connection, run, taken)
-        return counts
+        return rows[-1].id if len(rows) == _CHUNK else None
 
     def begin_generations(self, run: Run, pks: Sequence[str], reason: str) -> list[str]:
         """Begin a new generation of finished or changed plans, on a person's word. Returns the plans not to be had.
@@ -432,37 +442,32 @@ class Journal:
         A larger batch gets one lot for each `lot_size` plans that it begins, at most `lots`.
         """
         with self._writing() as connection:
-            question = (
-                select(members.c.id, plans.c.pk)
+            in_run = (members.c.run_id == run.id, members.c.lane != "none")
+            size = connection.execute(select(func.count()).where(*in_run)).scalar_one()
+            size = size if limit is None else min(size, limit)
+            bulk = size > fan_out
+            parts = min(lots, ceil(size / lot_size)) if bulk else 1
+            place = func.row_number().over(order_by=(plans.c.plan_date, plans.c.id)) - 1
+            by_age = (
+                select(members.c.id, place.label("position"))
                 .join(plans, plans.c.id == members.c.plan_id)
-                .where(members.c.run_id == run.id, members.c.lane != "none")
-                .order_by(plans.c.plan_date, plans.c.id)
+                .where(*in_run)
+                .subquery()
             )
-            found = [found_id for found_id, _ in connection.execute(question)]
-            kept, dropped = found[:limit], found[limit:] if limit is not None else []
-            self._drop_members(connection, run, dropped)
-            bulk = len(kept) > fan_out
-            parts = min(lots, ceil(len(kept) / lot_size))
-            lanes = [
-                {
-                    "_id": member,
-                    "position": position,
-                    "lane": "bulk" if bulk else "plan",
-                    "lot": position % parts if bulk else 0,
-                }
-                for position, member in enumerate(kept)
-            ]
-            if lanes:
-                place = update(members).where(members.c.id == bindparam("_id"))
-                connection.execute(
-                    place.values(
-                        position=bindparam("position"), lane=bindparam("lane"), lot=bindparam("lot")
-                    ),
-                    lanes,
+            connection.execute(
+                update(members)
+                .where(members.c.id == by_age.c.id)
+                .values(
+                    position=by_age.c.position,
+                    lane="bulk" if bulk else "plan",
+                    lot=by_age.c.position % parts,
                 )
+            )
+            beyond = select(members.c.id).where(*in_run, members.c.position >= size)
+            self._drop_members(connection, run, connection.execute(beyond).scalars().all())
             values = {"committed": True, "counts": json.dumps(dict(counts)), "queried_at": queried_at}
             connection.execute(update(runs).where(runs.c.id == run.id).values(**values))
-        return sorted({lane["lot"] for lane in lanes if lane["lane"] == "bulk"})
+        return list(range(parts)) if bulk else []
 
     def lots(self, run_id: int) -> list[int]:
         """The numbers of the run's lots."""

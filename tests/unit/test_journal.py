@@ -331,6 +331,18 @@ def test_a_row_that_another_run_took_over_is_not_forgotten(journal: Journal, jou
     assert [row.pk for row in journal.run_rows(second.id)] == ["1"]
 
 
+def test_open_rows_are_taken_part_by_part(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, rows = with_plans(journal, *range(7))
+    for row in rows.values():
+        settle(journal, first, row, State.FAILED)
+    journal.finish_run(first.id)
+    monkeypatch.setattr("include.order_cancel.journal._CHUNK", 3)
+
+    counts = journal.take_open(a_run(journal, "run 2"), Placing(ignore_backoff=True))
+
+    assert counts == {"again": 7}
+
+
 def test_the_oldest_plans_come_first_and_a_limit_drops_the_youngest(journal: Journal) -> None:
     run = a_run(journal)
     journal.take_page(run, [listed(1, day=3), listed(2, day=1), listed(3, day=2)], Placing())
