@@ -80,7 +80,8 @@ def photograph_settings(page: Page, flow: str, scheme: str) -> None:
     for name, script in (("error", "    return plan['number']"), ("result", "    return {'pk': plan['pk']}")):
         page.get_by_label("Script or mapping").fill(f"def transform(plan, attributes):\n{script}\n")
         page.get_by_role("button", name="Try it").click()
-        page.locator("#error:visible" if name == "error" else "#result h3:text('result_data')").wait_for()
+        shown = page.locator("#error:visible" if name == "error" else "#result h3:text('result_data')")
+        shown.evaluate("found => found.scrollIntoView({block: 'center'})")
         keep(page, f"bench-{name}-{scheme}")
 
 

@@ -179,7 +179,8 @@ def get_data(around: Surroundings, run_id: int | None, params: Params) -> list[i
             log.info("found: %s", _in_words(counts) or "nothing")
         else:
             log.info("the plans of this run are fetched already; they stay as they are")
-            lots, queried_at = journal.lots(run_id), run.queried_at
+            lots = journal.lots(run_id)
+        queried_at = journal.run(run_id).queried_at
         if queried_at is not None and not params.narrows:
             _move_last_query(around, queried_at)
         return lots

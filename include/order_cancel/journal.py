@@ -439,9 +439,13 @@ class Journal:
     ) -> list[int]:
         """Freeze the membership: order by age, lanes, lots. Returns the lots' numbers, none for a small batch.
 
-        A larger batch gets one lot for each `lot_size` plans that it begins, at most `lots`.
+        A larger batch gets one lot for each `lot_size` plans that it begins, at most `lots`. Where another task of the
+        run was quicker (a retry, of one that slept), all stays as that one left it, the time of its question too.
         """
         with self._writing() as connection:
+            frozen = select(runs.c.committed).where(runs.c.id == run.id)
+            if connection.execute(self._locked(frozen)).scalar_one():
+                return self._lots(connection, run.id)
             in_run = (members.c.run_id == run.id, members.c.lane != "none")
             size = connection.execute(select(func.count()).where(*in_run)).scalar_one()
             size = size if limit is None else min(size, limit)
@@ -472,10 +476,11 @@ class Journal:
     def lots(self, run_id: int) -> list[int]:
         """The numbers of the run's lots."""
         with self._reading() as connection:
-            question = (
-                select(members.c.lot).where(members.c.run_id == run_id, members.c.lane == "bulk").distinct()
-            )
-            return sorted(connection.execute(question).scalars())
+            return self._lots(connection, run_id)
+
+    def _lots(self, connection: Connection, run_id: int) -> list[int]:
+        in_lots = select(members.c.lot).where(members.c.run_id == run_id, members.c.lane == "bulk")
+        return sorted(connection.execute(in_lots.distinct()).scalars())
 
     def lot(self, run_id: int, lot: int) -> list[Member]:
         """The members of one lot, in order."""

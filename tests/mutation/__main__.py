@@ -43,9 +43,7 @@ def main() -> int:
     given = parser.parse_args(sets[0])
     source = (ROOT / _PACKAGE / f"{given.module}.py").read_text()
     found = places(ast.parse(source))
-    chosen = given.only or sorted(
-        random.Random(given.seed).sample(range(len(found)), min(given.sample, len(found)))
-    )
+    chosen = given.only or random.Random(given.seed).sample(range(len(found)), min(given.sample, len(found)))
     print(f"{given.module}.py: {len(found)} places, {len(chosen)} of them, seed {given.seed}", flush=True)
     killed = 0
     with tempfile.TemporaryDirectory(prefix="mutation") as folder:

@@ -369,6 +369,21 @@ def test_a_batch_above_fan_out_goes_to_lots(journal: Journal) -> None:
     assert (found.committed, found.counts, found.queried_at) == (True, {"new": 1}, 5.0)
 
 
+def test_a_task_that_slept_leaves_what_its_retry_froze(journal: Journal) -> None:
+    run = a_run(journal)
+    journal.take_page(run, [listed(pk) for pk in range(6)], Placing())
+    frozen = {"fan_out": 5, "lots": 2, "counts": {"new": 6}, "queried_at": 9.0}
+    journal.commit_run(run, **frozen)
+    journal.take_page(run, [listed(6)], Placing())
+
+    lots = journal.commit_run(run, fan_out=50, lots=4, counts={"new": 7}, queried_at=5.0)
+
+    assert lots == [0, 1]
+    assert [len(journal.lot(run.id, lot)) for lot in lots] == [3, 3]
+    found = journal.run(run.id)
+    assert (found.counts, found.queried_at) == ({"new": 6}, 9.0)
+
+
 def test_what_a_lot_left_open_gets_indexes_up_to_fan_out_and_the_same_ones_again(journal: Journal) -> None:
     run, rows = with_plans(journal, *range(1, 9), fan_out=3)
     for pk in ("1", "2"):
