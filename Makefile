@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench chaos lock release
+.PHONY: help run test check lint bench chaos lock release
 
 VENV := .venv
 PYTHON_IN := $(VENV)/bin/python
@@ -24,12 +24,14 @@ else
 	$(PYTHON_IN) -m pytest $(WITH_AIRFLOW); exit $$((fast | $$?))
 endif
 
-check: $(VENV)/.dev ## format, lint, types, import contracts, unit tests
+check: lint ## format, lint, types, import contracts, unit tests
+	@exec $(PYTHON_IN) -m pytest tests/unit --quiet --numprocesses auto --dist loadfile
+
+lint: $(VENV)/.dev
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "mend with: $(VENV)/bin/ruff format ."; exit 1; }
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
-	@exec $(PYTHON_IN) -m pytest tests/unit --quiet --numprocesses auto --dist loadfile
 
 bench: $(VENV)/.dev ## the benchmarks
 	@exec $(PYTHON_IN) -m tests.bench $(T)
