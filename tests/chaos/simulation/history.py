@@ -182,6 +182,7 @@ class History:
         self.post_script = traits["post_script"]
         self.next_pk = 5001
         self.tasks: Counter[str] = Counter()
+        self.begun_last: dict[tuple[str, str], str] = {}
         self._set_fate()
         self.raw = self._settings()
         self.omnitron.status_of_flow = self._status()
@@ -363,17 +364,20 @@ class History:
 
     def _start(self, home: Home, name: str, body: Callable[[], Any]) -> Process:
         self.tasks[name] += 1
-        return self.world.spawn(f"{home.name}.{name}#{self.tasks[name]}", body, home, mortal=True)
+        process = self.world.spawn(f"{home.name}.{name}#{self.tasks[name]}", body, home, mortal=True)
+        self.begun_last[home.name, _carried_by(name)] = process.name
+        return process
 
     def _retried(self, process: Process, name: str) -> bool:
         """Whether Airflow tries a task again that ended in an error."""
         self.world.note(f"{name}: {type(process.error).__name__}")
         if isinstance(process.error, RetryLater):
             return True
-        # Its row was taken by a later try of it (it had been given up for lost, or was cleared meanwhile), or by a
-        # task of the same run that had been given up for lost and woke up.
-        later_try = process.name != f"{process.home.name}.{name}#{self.tasks[name]}"
-        overtaken = later_try or any(one.home is process.home for one in self.world.risen)
+        # Its row was taken by a later task of the same plan (this one had been given up for lost, or all of them were
+        # cleared meanwhile), or by a task of the same run that had been given up for lost and woke up.
+        overtaken = self.begun_last[process.home.name, _carried_by(name)] != process.name or any(
+            one.home is process.home for one in self.world.risen
+        )
         lost = isinstance(process.error, LeaseLost) and overtaken
         known = isinstance(process.error, OrderCancelError) and not isinstance(process.error, LeaseLost)
         if not (lost or known):
@@ -653,6 +657,11 @@ class History:
                 and not self.omnitron.mapped[transaction]
             ):
                 self.rules.breach("no plan lost", f"transaction {transaction} is delivered, but not mapped")
+
+
+def _carried_by(task: str) -> str:
+    """Whose tasks they are that take a row from one another: a plan's steps, or a lot's tries."""
+    return task.rpartition(" of ")[2]
 
 
 def run(seed: int, database: Database) -> Result:
