@@ -166,14 +166,14 @@ def get_data(around: Surroundings, run_id: int | None, params: Params) -> list[i
             journal.save_snapshot(around.flow, settings.digest, settings.snapshot())
             journal.set_snapshot(run_id, settings.digest)
             with _telling(around, settings, journal, run.run_key):
-                counts, queried_at = asyncio.run(_fetch(around, settings, journal, run, params))
+                counts, asked_at = asyncio.run(_fetch(around, settings, journal, run, params))
             lots = journal.commit_run(
                 run,
                 fan_out=settings.fan_out,
                 lots=settings.lots,
                 lot_size=around.lot_size,
                 counts=counts,
-                queried_at=queried_at,
+                queried_at=asked_at,
                 limit=params.limit,
             )
             log.info("found: %s", _in_words(counts) or "nothing")

@@ -23,10 +23,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
     URL,
+    ColumnElement,
     Connection,
     Engine,
     Select,
     Table,
+    and_,
     bindparam,
     create_engine,
     delete,
@@ -332,28 +334,23 @@ class Journal:
         )
         if pks is not None:
             question = question.where(plans.c.pk.in_(pks))
-        last: int | None = 0
-        while last is not None:
+        last = 0
+        while True:
             part = question.where(plans.c.id > last).order_by(plans.c.id).limit(_CHUNK)
-            last = self._take_open_part(run, placing, part, counts)
-        return counts
-
-    def _take_open_part(
-        self, run: Run, placing: Placing, part: Select[Any], counts: Counter[str]
-    ) -> int | None:
-        """One commit's worth. Returns the number of the last row, None after the last part."""
-        with self._writing() as connection:
-            now = self._now(connection)
-            rows = [_row(found) for found in connection.execute(self._locked(part))]
-            busy = self._claimed_elsewhere(connection, run.id, rows, now)
-            taken = []
-            for row in rows:
-                what = "elsewhere" if row.id in busy else place_open(row, placing, now)
-                counts[what] += 1
-                if what == "again":
-                    taken.append(_membership(run, row, listed=False))
-            self._join(connection, run, taken)
-        return rows[-1].id if len(rows) == _CHUNK else None
+            with self._writing() as connection:
+                now = self._now(connection)
+                rows = [_row(found) for found in connection.execute(self._locked(part))]
+                busy = self._claimed_elsewhere(connection, run.id, rows, now)
+                taken = []
+                for row in rows:
+                    what = "elsewhere" if row.id in busy else place_open(row, placing, now)
+                    counts[what] += 1
+                    if what == "again":
+                        taken.append(_membership(run, row, listed=False))
+                self._join(connection, run, taken)
+            if len(rows) < _CHUNK:
+                return counts
+            last = rows[-1].id
 
     def begin_generations(self, run: Run, pks: Sequence[str], reason: str) -> list[str]:
         """Begin a new generation of finished or changed plans, on a person's word. Returns the plans not to be had.
@@ -467,8 +464,8 @@ class Journal:
                     lot=by_age.c.position % parts,
                 )
             )
-            beyond = select(members.c.id).where(*in_run, members.c.position >= size)
-            self._drop_members(connection, run, connection.execute(beyond).scalars().all())
+            if limit is not None:
+                self._drop_members(connection, run, and_(*in_run, members.c.position >= limit))
             values = {"committed": True, "counts": json.dumps(dict(counts)), "queried_at": queried_at}
             connection.execute(update(runs).where(runs.c.id == run.id).values(**values))
         return list(range(parts)) if bulk else []
@@ -656,15 +653,12 @@ class Journal:
         for part in _chunks([member["plan_id"] for member in taken if member["lane"] != "none"]):
             connection.execute(update(plans).where(plans.c.id.in_(part)).values(claim_run=run.id))
 
-    def _drop_members(self, connection: Connection, run: Run, dropped: Sequence[int]) -> None:
-        for part in _chunks(list(dropped)):
-            of_them = select(members.c.plan_id).where(members.c.id.in_(part))
-            connection.execute(
-                update(plans)
-                .where(plans.c.id.in_(of_them), plans.c.claim_run == run.id)
-                .values(claim_run=None)
-            )
-            connection.execute(delete(members).where(members.c.id.in_(part)))
+    def _drop_members(self, connection: Connection, run: Run, which: ColumnElement[bool]) -> None:
+        of_them = select(members.c.plan_id).where(which)
+        connection.execute(
+            update(plans).where(plans.c.id.in_(of_them), plans.c.claim_run == run.id).values(claim_run=None)
+        )
+        connection.execute(delete(members).where(which))
 
     # Leases and moves
 
