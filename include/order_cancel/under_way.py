@@ -217,9 +217,10 @@ class Plan:
         """The last look before a request goes out: is the lease still ours, does the deadline cover the request?
 
         Waiting for a place or for the rate, or a pause of this process, may have used the deadline up: then it is
-        set anew, in a commit of its own. Raises LeaseLost where another task has taken the row over by then.
+        set anew, in a commit of its own, and once more where that took too long itself; the request's own time limit
+        ends this. Raises LeaseLost where another task has taken the row over by then.
         """
-        if time.monotonic() - self.deadline_set_at > _DEADLINE_SLACK_SECONDS / 2:
+        while time.monotonic() - self.deadline_set_at > _DEADLINE_SLACK_SECONDS / 2:
             await self.set_deadline()
             await self.commit()
 

@@ -26,13 +26,14 @@ from tests.integration.conftest import MakeFlow
 from tests.integration.test_bulk import PATIENCE_SECONDS, until
 from tests.unit.journal_fixtures import let_deadline_pass, let_lease_lapse, let_run_die
 
-INTENT, WIRE, ANSWER, WRITE_BACK = (
+INTENT, LOOK, WIRE, ANSWER, WRITE_BACK = (
     "after the intent's commit, before the last look",
+    "after the last look's own commit",
     "after the last look, before the first byte",
     "after the answer, before its commit",
     "before the write-back",
 )
-MOMENTS = (INTENT, WIRE, ANSWER, WRITE_BACK)
+MOMENTS = (INTENT, LOOK, WIRE, ANSWER, WRITE_BACK)
 LANES = {"bulk": {"fan_out": 0, "lots": 1}, "plan": {"fan_out": 5}}
 NOTICED_SECONDS = 2.7  # from so long a pause on, the last look before the first byte asks the journal again
 
@@ -41,6 +42,7 @@ def freeze_at(moment: str) -> None:
     """Let this process stop itself, once, when it comes to the moment."""
     places: dict[str, tuple[Any, str, bool]] = {
         INTENT: (under_way.Plan, "before_first_byte", True),
+        LOOK: (under_way.Plan, "commit", False),
         WIRE: (under_way.Plan, "before_first_byte", False),
         ANSWER: (Erp, "send", False),
         WRITE_BACK: (Omnitron, "write_back", True),
@@ -60,12 +62,28 @@ def freeze_at(moment: str) -> None:
     setattr(owner, name, frozen)
 
 
+def freeze_in_the_last_look() -> None:
+    """Let this process stop itself at the end of the commit that sets a used-up deadline anew."""
+    usual = under_way.Plan.before_first_byte
+
+    async def waited_long(plan: under_way.Plan) -> None:
+        under_way.Plan.before_first_byte = usual
+        plan.deadline_set_at = float("-inf")
+        freeze_at(LOOK)
+        await usual(plan)
+
+    under_way.Plan.before_first_byte = waited_long
+
+
 def work(
     lane: str, moment: str, omnitron: str, erp: str, journal: str, raw: dict[str, Any], run: int
 ) -> None:
     """The worker: one lot, or one plan's tasks."""
     flow = Flow(SimpleNamespace(url=omnitron), SimpleNamespace(url=erp), journal, raw)
-    freeze_at(moment)
+    if moment == LOOK:
+        freeze_in_the_last_look()
+    else:
+        freeze_at(moment)
     if lane == "bulk":
         flow_module.bulk(flow.around, run, 0, False)
         return
@@ -124,7 +142,7 @@ def test_a_plan_whose_worker_slept_is_delivered_once_by_its_successor(
 ) -> None:
     flow = frozen(lane, "resend")
     with frozen_worker(flow, lane, moment) as worker:
-        if moment == INTENT:
+        if moment in (INTENT, LOOK):
             time.sleep(NOTICED_SECONDS)
         outcome = flow.run()
         after = flow.row(5001)
@@ -133,25 +151,25 @@ def test_a_plan_whose_worker_slept_is_delivered_once_by_its_successor(
     assert (outcome.gate, after.state) == ("open", State.DONE)
     assert flow.row(5001) == after, "what the sleeper knew is old, and refused"
     assert len(flow.erp.simulator.effects_of(5001)) == 1
-    assert len(flow.sent()) == {INTENT: 1, WIRE: 2, ANSWER: 2, WRITE_BACK: 1}[moment]
+    assert len(flow.sent()) == {INTENT: 1, LOOK: 1, WIRE: 2, ANSWER: 2, WRITE_BACK: 1}[moment]
     assert len(set(flow.keys(5001))) == 1
     assert len({call.raw for call in flow.sent()}) == 1
     assert flow.omnitron.simulator.transitions == [(5001, "waiting", "approved")]
 
 
-@pytest.mark.parametrize("moment", [INTENT, WIRE, ANSWER])
+@pytest.mark.parametrize("moment", [INTENT, LOOK, WIRE, ANSWER])
 def test_where_doubt_is_held_a_worker_that_slept_repeats_nothing_and_writes_nothing_back(
     frozen: Callable[..., Flow], moment: str
 ) -> None:
     flow = frozen("bulk", "hold")
     with frozen_worker(flow, "bulk", moment) as worker:
-        if moment == INTENT:
+        if moment in (INTENT, LOOK):
             time.sleep(NOTICED_SECONDS)
         flow.run()
         wake(worker)
 
     assert flow.state(5001) == "in_doubt"
-    assert len(flow.sent()) == {INTENT: 0, WIRE: 1, ANSWER: 1}[moment]
+    assert len(flow.sent()) == {INTENT: 0, LOOK: 0, WIRE: 1, ANSWER: 1}[moment]
     assert flow.written() == []
 
 

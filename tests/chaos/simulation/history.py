@@ -622,10 +622,10 @@ class History:
             if not self._may_wait(row):
                 breach("no plan lost", f"plan {row.pk} ends {row.state} (outcome {row.outcome or '-'})")
         for row in self.rules.rows.values():
-            effects = self.rules.effects(row.pk, row.generation)
-            if row.state is State.DONE and not effects:
+            place = row.pk, row.generation
+            if row.state is State.DONE and not self.rules.effects(*place):
                 breach("no plan lost", f"plan {row.pk} is done, and the ERP has nothing")
-            if row.state in (State.REJECTED, State.LEFT) and effects:
+            if row.state in (State.REJECTED, State.LEFT) and self.rules.effects_in_time(*place):
                 breach("no plan lost", f"plan {row.pk} is {row.state}, and the ERP has it")
         self._judge_omnitron()
 

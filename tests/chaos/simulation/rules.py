@@ -267,6 +267,10 @@ class Rules:
     def effects(self, pk: str, generation: int) -> int:
         return sum(one.effects for one in self.sent[pk, generation])
 
+    def effects_in_time(self, pk: str, generation: int) -> int:
+        """Without what a sender sent that was frozen after its last look."""
+        return sum(one.effects for one in self.sent[pk, generation] if not one.late)
+
     # Omnitron
 
     def write_back(self, pk: str, body: dict[str, Any]) -> None:
