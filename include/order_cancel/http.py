@@ -35,6 +35,7 @@ from aiohttp.payload import BytesPayload
 from yarl import URL
 
 from include.order_cancel.errors import OrderCancelError, Problem, SettingsError, StopFlow
+from include.order_cancel.resting import Rest, RestStore
 from include.order_cancel.secrecy import credentials, mask
 from include.order_cancel.text import printable
 
@@ -42,7 +43,7 @@ MiB = 1024 * 1024
 MAX_TRIES = 3
 MAX_WAIT_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
-SAYS_WHEN = frozenset({429, 503})  # with `Retry-After`: when the system may be asked again
+_SAYS_WHEN = frozenset({429, 503})  # with `Retry-After`: when the system may be asked again
 REPEATABLE = frozenset({408, 425, 429, 503})
 _WORTH_ASKING_AGAIN = REPEATABLE | {500, 502, 504}
 _BACKOFF_SECONDS = 0.5
@@ -223,7 +224,8 @@ class Caller:
     last byte of the answer; `requests_per_second` spaces the tries evenly. `also` are absolute URLs from
     the settings whose origins may be asked besides the Connection's own. `clock` gives seconds since the
     epoch, `monotonic` a clock that is never set; `deadline` raises TimeoutError in its block once so many
-    seconds are over; `connector` opens the connections. Raises SettingsError for a base URL or static header that
+    seconds are over; `connector` opens the connections; `rests` is where others find what `Retry-After` said,
+    and this Caller what they have heard. Raises SettingsError for a base URL or static header that
     cannot be used.
     """
 
@@ -242,6 +244,7 @@ class Caller:
         random: Callable[[], float] = random.random,
         deadline: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout,
         connector: Callable[[], aiohttp.BaseConnector] = _connector,
+        rests: RestStore | None = None,
     ) -> None:
         check_endpoint(endpoint)
         self.endpoint = endpoint
@@ -257,6 +260,7 @@ class Caller:
         self._monotonic, self.sleep, self._random = monotonic, sleep, random
         self._deadline, self._connector = deadline, connector
         self._session: aiohttp.ClientSession | None = None
+        self._rest = None if rests is None else Rest(rests, endpoint.host, monotonic)
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -279,15 +283,21 @@ class Caller:
             await self._session.close()
             self._session = None
 
-    @property
-    def rest(self) -> float:
-        """The seconds for which the system wants to be left alone, by a `Retry-After` that was heard of."""
-        return max(0.0, self._not_before - self._monotonic())
+    async def rested(self) -> None:
+        """Wait for as long as the system wants to be left alone, whoever has heard of it.
 
-    def leave_alone(self, seconds: float) -> None:
-        """Send nothing for so many seconds."""
-        if seconds > 0:
-            self._not_before = max(self._not_before, self._monotonic() + seconds)
+        Raises SystemDown where that is more than a minute, JournalDown.
+        """
+        while self._rest is not None and (wait := await self._rest.left()) > 0:
+            if round(wait) > MAX_WAIT_SECONDS:  # a sum of the journal's clock is a little more than it was
+                self.breaker.trip(f"{self.endpoint.host} asks to wait for {wait:.0f} s more")
+            self.breaker.check()
+            await self.sleep(wait)
+
+    async def pass_on(self, answer: Answer) -> None:
+        """Let everybody who asks this system know how long the answer asks to wait. Raises JournalDown."""
+        if self._rest is not None and (wait := self._asks_to_wait(answer)):
+            await self._rest.heard(wait)
 
     async def send(
         self, request: Request, *, auth: Mapping[str, str] = _NO_HEADERS, before: Before | None = None
@@ -309,10 +319,17 @@ class Caller:
                 await self._wait_for_turn()
             return await self._counted(request, auth, before)
 
-    async def ask(self, request: Request, *, auth: Mapping[str, str] = _NO_HEADERS) -> Answer:
-        """At most three tries, for what may safely be repeated; never earlier than `Retry-After` allows.
+    async def ask_once(self, request: Request, *, auth: Mapping[str, str] = _NO_HEADERS) -> Answer:
+        """One try, never earlier than `Retry-After` allows anybody. Raises what `send` raises, JournalDown."""
+        await self.rested()
+        answer = await self.send(request, auth=auth)
+        await self.pass_on(answer)
+        return answer
 
-        After the last try its Answer is returned, whatever its status. Raises what `send` raises.
+    async def ask(self, request: Request, *, auth: Mapping[str, str] = _NO_HEADERS) -> Answer:
+        """At most three tries of `ask_once`, for what may safely be repeated.
+
+        After the last try its Answer is returned, whatever its status. Raises what `ask_once` raises.
         """
         tries = 0
         while True:
@@ -332,7 +349,7 @@ class Caller:
         self, request: Request, auth: Mapping[str, str]
     ) -> tuple[Answer | None, NotSent | OutcomeUnknown | None]:
         try:
-            return await self.send(request, auth=auth), None
+            return await self.ask_once(request, auth=auth), None
         except (NotSent, OutcomeUnknown) as error:
             return None, error
 
@@ -358,14 +375,17 @@ class Caller:
             self.breaker.answered()
         else:
             self.breaker.failed(f"{_named(request)}: {answer.status} {printable(answer.reason, 60)}")
-        if answer.status not in SAYS_WHEN or (wait := retry_after(answer, self.clock)) is None:
+        if not (wait := self._asks_to_wait(answer)):
             return
         if wait <= MAX_WAIT_SECONDS:
-            self.leave_alone(wait)
+            self._not_before = max(self._not_before, self._monotonic() + wait)
         else:
             self.breaker.trip(
                 f"{self.endpoint.host} answered {answer.status} and asks to wait for {wait:.0f} s"
             )
+
+    def _asks_to_wait(self, answer: Answer) -> float:
+        return (retry_after(answer, self.clock) or 0.0) if answer.status in _SAYS_WHEN else 0.0
 
     async def _exchange(self, request: Request, auth: Mapping[str, str], before: Before | None) -> Answer:
         attempt = _Attempt(before)

@@ -19,7 +19,7 @@ from enum import StrEnum
 from math import ceil
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     URL,
@@ -111,13 +111,6 @@ class OnTheWire(RowBusy):
     def __init__(self, message: str, until: float) -> None:
         self.until = until
         super().__init__(message)
-
-
-class Signals(NamedTuple):
-    """Why a run sends nothing more (None: it does), and for how many seconds its ERP wants to be left alone."""
-
-    stop: str | None
-    wait: float
 
 
 class Journal:
@@ -266,13 +259,6 @@ class Journal:
             turn = max(now, last)
             connection.execute(update(runs).where(runs.c.id == run_id).values(next_turn_at=turn + interval))
         return float(turn - now)
-
-    def pause(self, run_id: int, seconds: float) -> None:
-        """Give no task of this run a turn to send for so many seconds: the ERP asked to be left alone."""
-        with self._writing() as connection:
-            until = self._now(connection) + seconds
-            later = (runs.c.id == run_id) & (runs.c.next_turn_at < until)
-            connection.execute(update(runs).where(later).values(next_turn_at=until))
 
     def finish_run(self, run_id: int) -> None:
         """End the run's claim on the plans that it has not come to."""
@@ -1069,17 +1055,6 @@ class Journal:
             values = {"run_id": run_id, "reason": reason, "at": self._now(connection), "kind": kind}
             connection.execute(self._insert_new(schema.stops), values)
 
-    def signals(self, run_id: int) -> Signals:
-        """What the run's tasks have to heed before they send."""
-        question = (
-            select(runs.c.next_turn_at, schema.stops.c.reason)
-            .select_from(runs.outerjoin(schema.stops, schema.stops.c.run_id == runs.c.id))
-            .where(runs.c.id == run_id)
-        )
-        with self._reading() as connection:
-            turn, stop = connection.execute(question).one()
-            return Signals(stop, max(0.0, turn - self._now(connection)))
-
     def stopped(self, run_id: int) -> str | None:
         """Why the run sends nothing more, or None."""
         with self._reading() as connection:
@@ -1194,6 +1169,24 @@ class Journal:
                 .where(table.c.key == key, table.c.fetching == owner)
                 .values(fetching="", fetching_until=0.0)
             )
+
+    # Rests, as resting.RestStore wants them
+
+    def rest_read(self, host: str) -> float:
+        """For how many more seconds the host wants to be left alone, 0 where it does not."""
+        table = schema.rests
+        with self._reading() as connection:
+            until = connection.execute(select(table.c.until).where(table.c.host == host)).scalar()
+            return 0.0 if until is None else max(0.0, float(until - self._now(connection)))
+
+    def rest_write(self, host: str, seconds: float) -> None:
+        """Keep that it wants to be left alone for so many seconds from now on; an earlier, longer wish stands."""
+        table = schema.rests
+        with self._writing() as connection:
+            until = self._now(connection) + seconds
+            connection.execute(self._insert_new(table), {"host": host, "until": until})
+            shorter = (table.c.host == host) & (table.c.until < until)
+            connection.execute(update(table).where(shorter).values(until=until))
 
     def _insert_new(self, table: Table, or_replace: dict[str, Any] | None = None) -> Any:
         new = (sqlite if self._sqlite else postgresql).insert(table)

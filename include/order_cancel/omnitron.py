@@ -31,9 +31,10 @@ from include.order_cancel.http import (
 )
 from include.order_cancel.paths import at_path
 from include.order_cancel.profile import Profile, fill_body, fill_path, query_text
+from include.order_cancel.resting import Store
 from include.order_cancel.settings import OmnitronSettings
 from include.order_cancel.text import UNPRINTABLE, printable
-from include.order_cancel.tokens import LoginFailed, Tokens, TokenStore, token_key
+from include.order_cancel.tokens import LoginFailed, Tokens, token_key
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +60,12 @@ class WriteBackRefused(PlanFailed):
 
 @asynccontextmanager
 async def connect(
-    endpoint: Endpoint, settings: OmnitronSettings, store: TokenStore, **options: Any
+    endpoint: Endpoint, settings: OmnitronSettings, store: Store, **options: Any
 ) -> AsyncIterator[Omnitron]:
-    """Omnitron behind a Connection, with its token from `store`. `options` go to the `Caller`."""
+    """Omnitron behind a Connection, with its token and its wish to rest from `store`. `options` go to the `Caller`."""
     async with AsyncExitStack() as stack:
-        caller = await stack.enter_async_context(Caller(endpoint, **{"max_bytes": MAX_LIST_BYTES, **options}))
+        given = {"max_bytes": MAX_LIST_BYTES, "rests": store, **options}
+        caller = await stack.enter_async_context(Caller(endpoint, **given))
         key = token_key(
             "omnitron", endpoint.conn_id, endpoint.base_url, endpoint.login, settings.api.login.path
         )
@@ -301,7 +303,7 @@ class Omnitron:
 
     async def ask(self, request: Request, *, once: bool = False) -> Answer:
         """Any request, with the token; `once`: it must not be repeated. Raises NotSent, OutcomeUnknown."""
-        call = self.caller.send if once else self.caller.ask
+        call = self.caller.ask_once if once else self.caller.ask
         token = await self._tokens.current()
         answer = await call(request, auth=self._auth(token.value))
         if answer.status != 401:

@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from include.order_cancel.errors import OrderCancelError
 
-HEAD = "0003"  # schemas are numbered in order: a greater one is newer
+HEAD = "0004"  # schemas are numbered in order: a greater one is newer
 VERSION_TABLE = "order_cancel_version"
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK = 0x0C_A4CE1  # an advisory lock's number: any constant that nobody else uses
@@ -209,6 +209,13 @@ stops = Table(
     Column("reason", Text, nullable=False),
     Column("at", Double, nullable=False),
     Column("kind", String(16), nullable=False, server_default=""),
+)
+
+rests = Table(
+    "order_cancel_rests",
+    metadata,
+    Column("host", String(255), primary_key=True),
+    Column("until", Double, nullable=False),
 )
 
 alerts = Table(

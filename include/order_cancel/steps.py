@@ -24,7 +24,6 @@ from include.order_cancel.errors import (
     TokenRefused,
 )
 from include.order_cancel.http import (
-    SAYS_WHEN,
     Answer,
     BadAnswer,
     NotSent,
@@ -312,8 +311,8 @@ async def _send_once(plan: Plan, request: Request) -> tuple[Answer | None, str, 
     if answer is None or outcome != "accepted" or plan.settings.erp.custom_response:
         await plan.commit()
     caller = plan.tools.erp.caller
-    if answer is not None and answer.status in SAYS_WHEN and caller.rest:
-        await plan.work.writer.call(plan.work.journal.pause, plan.work.run.id, caller.rest)
+    if answer is not None:
+        await caller.pass_on(answer)
     if (reason := caller.breaker.reason) and not plan.work.stop_reason:
         # Before another task of the run asks the ERP.
         await plan.work.stop(printable(reason, 2000), SystemDown.alert)
@@ -327,15 +326,16 @@ def _meaning(answer: Answer, doubtful: bool) -> str:
 
 
 async def _await_turn(plan: Plan) -> None:
-    """Keep `erp.requests_per_second` and `Retry-After` together with the run's other tasks.
+    """Keep `Retry-After` together with all that ask the ERP, and `erp.requests_per_second` with the run's other tasks.
 
     A lot has a share of its own of the rate. Raises StopFlow where another task has stopped the run.
     """
     rate, caller = plan.settings.erp.requests_per_second, plan.tools.erp.caller
+    await caller.rested()
     if rate and not plan.work.many:
         wait = await plan.work.writer.call(plan.work.journal.take_turn, plan.work.run.id, 1 / rate)
         await caller.sleep(wait)
-    caller.leave_alone(await plan.work.look())
+    await plan.work.look()
     await _check_not_stopped(plan)
 
 

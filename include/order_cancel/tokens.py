@@ -157,6 +157,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._tokens: dict[str, StoredToken] = {}
         self._claims: dict[str, tuple[str, float]] = {}
+        self._rests: dict[str, float] = {}
 
     def token_read(self, key: str) -> StoredToken | None:
         """The stored token, None where there is none."""
@@ -185,6 +186,15 @@ class MemoryStore:
         with self._lock:
             if self._claims.get(key, ("", 0.0))[0] == owner:
                 del self._claims[key]
+
+    def rest_read(self, host: str) -> float:
+        """For how many more seconds the host wants to be left alone, 0 where it does not."""
+        return max(0.0, self._rests.get(host, 0.0) - time.monotonic())
+
+    def rest_write(self, host: str, seconds: float) -> None:
+        """Keep that it wants to be left alone for so many seconds from now on; an earlier, longer wish stands."""
+        with self._lock:
+            self._rests[host] = max(self._rests.get(host, 0.0), time.monotonic() + seconds)
 
 
 def _cipher(key: str, secret: str) -> Fernet:

@@ -73,7 +73,7 @@ class Work:
         self.many, self.measure = many, measure
         self.writer = Writer(journal, _GATHER_SECONDS if many else 0.0)
         self.stop_reason: str | None = None
-        self._looked_at = self._erp_wants_rest_until = float("-inf")
+        self._looked_at = float("-inf")
         self._offset: float | None = None
         self._current_digest: str | None = None
         self._current, self._endpoint, self._parts = current, endpoint, parts
@@ -115,17 +115,12 @@ class Work:
             self._offset = await self.writer.call(self.journal.now) - time.time()
         return self._offset
 
-    async def look(self) -> float:
-        """Hear what the run's other tasks have said by now: a stop, or for how long the ERP wants to be left alone.
-
-        Returns the seconds that are left of it; asks the journal where the last look is too old.
-        """
+    async def look(self) -> None:
+        """Hear whether another task has stopped the run by now; the journal is asked where the last look is too old."""
         if time.monotonic() - self._looked_at > _LOOK_SECONDS:
             self._looked_at = time.monotonic()
-            signals = await self.writer.call(self.journal.signals, self.run.id)
-            self.stop_reason = self.stop_reason or signals.stop
-            self._erp_wants_rest_until = time.monotonic() + signals.wait
-        return max(0.0, self._erp_wants_rest_until - time.monotonic())
+            stop = await self.writer.call(self.journal.stopped, self.run.id)
+            self.stop_reason = self.stop_reason or stop
 
     async def stop(self, reason: str, kind: str = "") -> None:
         """Send nothing more in this run, in this task and in all others."""

@@ -18,12 +18,13 @@ from include.order_cancel import omnitron, trying
 from include.order_cancel.cases import as_case
 from include.order_cancel.errors import OrderCancelError, SettingsError
 from include.order_cancel.http import Endpoint
+from include.order_cancel.resting import Store
 from include.order_cancel.rows import Row
 from include.order_cancel.scripts.default_response import DEFAULT_RESPONSE_SCRIPT
 from include.order_cancel.scripts.process import ScriptProcess
 from include.order_cancel.searching import Wanted, search
 from include.order_cancel.settings import FlowSettings, check_flow_name
-from include.order_cancel.tokens import MemoryStore, TokenStore
+from include.order_cancel.tokens import MemoryStore
 from include.order_cancel.trying import SOURCES, Given, Kind, Tried
 from include.order_cancel_page import marking, shell
 from include.order_cancel_page.door import Door, NoJournal, Right
@@ -134,7 +135,7 @@ def live(request: Request, flow: str, wish: Wish) -> Response:
     settings = door.settings(flow)
     endpoint = door.endpoint(settings.omnitron.conn_id)
     with trials_of(request).one(person_of(request).name):
-        document = asyncio.run(_from_omnitron(settings, endpoint, _tokens(door), wish.pk.strip()))
+        document = asyncio.run(_from_omnitron(settings, endpoint, _store(door), wish.pk.strip()))
     if document is None:
         raise HTTPException(404, f"Omnitron knows no plan {wish.pk}" if wish.pk else "the listing is empty")
     return shell.answer({"document": shell.pretty_json(document)})
@@ -192,7 +193,7 @@ def _row_of(door: Door, flow: str, row_id: int) -> Row:
     return row
 
 
-def _tokens(door: Door) -> TokenStore:
+def _store(door: Door) -> Store:
     try:
         return door.journal()
     except NoJournal:
@@ -200,7 +201,7 @@ def _tokens(door: Door) -> TokenStore:
 
 
 async def _from_omnitron(
-    settings: FlowSettings, endpoint: Endpoint, store: TokenStore, pk: str
+    settings: FlowSettings, endpoint: Endpoint, store: Store, pk: str
 ) -> dict[str, Any] | None:
     try:
         async with (

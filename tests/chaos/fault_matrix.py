@@ -19,9 +19,11 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from include.order_cancel import flow as flow_module
 from include.order_cancel.errors import OrderCancelError, RetryLater
+from include.order_cancel.journal import Journal
 from include.simulator import ErpSimulator, OmnitronSimulator, plans, running, transactions
 from tests.chaos.expected import EXPECTED
 from tests.chaos.fault_proxy import (
@@ -455,6 +457,7 @@ def built(row: Row, column: Column, network: Network, journal: Path) -> Iterator
         network.erp.behind = stack.enter_context(running(erp)).port
         network.renew(secure=row.secure)
         world = World(column, network, omnitron, erp)
+        stack.enter_context(patch.object(Journal, "_now", lambda *_: time.time() + sum(world.time.slept)))
         if column.name == "lookup":
             world.write_is_cut()
         row.arm(world)

@@ -171,23 +171,6 @@ def test_a_busy_erp_that_asks_for_hours_is_not_waited_for(make_flow: MakeFlow) -
     assert flow.state(5001) in ("failed", "held")
 
 
-@pytest.mark.parametrize("fan_out", [50, 0], ids=["plan by plan", "side by side"])
-def test_an_erp_that_asks_for_hours_is_left_alone_by_all_tasks_of_the_run(
-    make_flow: MakeFlow, fan_out: int
-) -> None:
-    flow = make_flow(3, fan_out=fan_out, lots=1, erp__max_in_flight=1)
-    flow.erp.simulator.fail("status", status=503, retry_after=7200, times=1)
-
-    outcome = flow.run()
-    states, sent = set(flow.states().values()), len(flow.sent())
-    flow.run()
-
-    assert sent == 1
-    assert states == ({"failed", "held"} if fan_out else {"held"})  # a lot's failed plan is tried once more
-    assert "asks to wait for 7200 s" in outcome.gate
-    assert set(flow.states().values()) == {"done"}
-
-
 # In doubt
 
 

@@ -1,4 +1,4 @@
-"""`Retry-After` binds every task of the flow, not only the one that heard it. No second is waited for here."""
+"""`Retry-After` binds all that ask the host, not only the task that heard it. No second is waited for here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from include.order_cancel.http import SystemDown
 from include.order_cancel.journal import Journal
 from tests.harness import Flow
 from tests.integration.conftest import MakeFlow
@@ -14,6 +15,10 @@ from tests.integration.conftest import MakeFlow
 ASKED = 60.0
 # A tenth of a minute would be no waiting; what this machine takes between two lines may be missing of the minute.
 AT_LEAST = ASKED / 2
+HOUR = 3600.0
+LANES = pytest.mark.parametrize(
+    "lane", [{"fan_out": 50}, {"fan_out": 0, "lots": 2}], ids=["own tasks", "lots"]
+)
 
 
 class Clock:
@@ -57,7 +62,7 @@ def watched(flow: Flow, clock: Clock) -> Answers:
     return answers
 
 
-@pytest.mark.parametrize("lane", [{"fan_out": 50}, {"fan_out": 0, "lots": 2}], ids=["own tasks", "lots"])
+@LANES
 def test_another_task_of_the_run_waits_as_long(
     make_flow: MakeFlow, clock: Clock, lane: dict[str, int]
 ) -> None:
@@ -83,6 +88,81 @@ def test_the_next_run_waits_for_the_rest_of_it(make_flow: MakeFlow, clock: Clock
 
     assert flow.states() == {"5001": "done"}
     assert answers.moments[3] - answers.moments[2] >= AT_LEAST
+
+
+@LANES
+def test_omnitron_is_left_alone_by_another_task_as_well(
+    make_flow: MakeFlow, clock: Clock, lane: dict[str, int]
+) -> None:
+    flow = make_flow(2, **lane)
+    watched(flow, clock)
+    flow.omnitron.simulator.fail("status", status=429, plan=5001, retry_after=ASKED, times=3)
+
+    flow.run()
+
+    asked = [call.pk for call in flow.omnitron.simulator.calls() if call.pk in (5001, 5002)]
+    assert asked[:4] == [5001, 5001, 5001, 5002]
+    assert flow.state(5002) == "done"
+    # The first two answers are waited for by the task that got them, the third one by the task after it.
+    assert clock.seconds >= 2 * ASKED + AT_LEAST
+
+
+def test_the_next_run_s_listing_waits_as_well(make_flow: MakeFlow, clock: Clock) -> None:
+    flow = make_flow(1)
+    watched(flow, clock)
+    flow.omnitron.simulator.fail("status", status=429, plan=5001, retry_after=ASKED, times=3)
+    flow.run()
+    before = clock.seconds
+
+    flow.run()
+
+    assert flow.states() == {"5001": "done"}
+    assert clock.seconds - before >= AT_LEAST
+
+
+@LANES
+def test_an_erp_that_asks_for_hours_is_left_alone_for_one_and_then_asked_again(
+    make_flow: MakeFlow, clock: Clock, lane: dict[str, int]
+) -> None:
+    flow = make_flow(3, erp__max_in_flight=1, **lane)
+    watched(flow, clock)
+    flow.erp.simulator.fail("status", status=503, retry_after=2 * HOUR, times=1)
+
+    first = flow.run()
+    states, sent = set(flow.states().values()), len(flow.sent())
+    clock.seconds += HOUR - 100
+    second = flow.run()
+    sent_within = len(flow.sent())
+    clock.seconds += 200
+    third = flow.run()
+
+    assert (sent, sent_within) == (1, 1)
+    assert states <= {"failed", "held"}
+    assert "asks to wait for 7200 s" in first.gate
+    assert "s more" in second.gate
+    assert set(flow.states().values()) == {"done"}
+    assert third.gate == "open"
+
+
+def test_an_omnitron_that_asks_for_hours_ends_the_run_and_the_next_listing(
+    make_flow: MakeFlow, clock: Clock
+) -> None:
+    flow = make_flow(2)
+    watched(flow, clock)
+    flow.omnitron.simulator.fail("status", status=429, plan=5001, retry_after=2 * HOUR, times=1)
+    flow.run()
+    asked = len(flow.omnitron.simulator.calls())
+
+    clock.seconds += HOUR - 100
+    with pytest.raises(SystemDown, match=r"asks to wait for \d+ s more"):
+        flow.run()
+    asked_within = len(flow.omnitron.simulator.calls())
+    clock.seconds += 200
+    flow.run()
+
+    assert asked_within == asked
+    assert set(flow.states().values()) == {"done"}
+    assert len(flow.sent()) == 2
 
 
 def test_a_stop_of_another_task_is_heard_before_the_next_request(make_flow: MakeFlow) -> None:

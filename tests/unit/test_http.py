@@ -503,6 +503,89 @@ def test_nothing_is_sent_earlier_than_retry_after_allows_not_even_another_reques
     assert len(against(handler, work, **fake.options()).requests) == 3
 
 
+class SharedWishes:
+    """A store of rests by the clock of a test."""
+
+    def __init__(self, fake: FakeTime) -> None:
+        self.fake = fake
+        self.until: dict[str, float] = {}
+
+    def rest_read(self, host: str) -> float:
+        return max(0.0, self.until.get(host, 0.0) - self.fake.now)
+
+    def rest_write(self, host: str, seconds: float) -> None:
+        self.until[host] = self.fake.now + seconds
+
+
+@pytest.mark.parametrize("once", [True, False], ids=["once", "repeated"])
+def test_what_one_caller_hears_binds_another_one(once: bool) -> None:
+    fake = FakeTime()
+    wishes = SharedWishes(fake)
+    times: list[float] = []
+
+    async def handler(exchange: Exchange) -> None:
+        times.append(fake.now)
+        await exchange.answer(429 if exchange.number == 1 else 200, None, Retry_After="7")
+
+    async def work(server: LocalServer, caller: Caller) -> None:
+        async with Caller(server.endpoint(), **fake.options(), rests=wishes) as other:
+            assert (await caller.ask_once(post(server))).status == 429
+            assert (await (other.ask_once if once else other.ask)(post(server))).ok
+
+    against(handler, work, **fake.options(), rests=wishes)
+
+    assert times[1] - times[0] >= 7
+
+
+def test_the_wish_of_a_request_that_must_not_be_repeated_is_passed_on_by_who_sent_it() -> None:
+    fake = FakeTime()
+    wishes = SharedWishes(fake)
+
+    async def work(server: LocalServer, caller: Caller) -> None:
+        answer = await caller.send(post(server))
+        assert wishes.until == {}
+        await caller.pass_on(answer)
+        assert wishes.until == {caller.endpoint.host: fake.now + 7}
+        await caller.rested()
+        assert fake.slept == [7]
+
+    against(answers((503, None, {"Retry_After": "7"})), work, **fake.options(), rests=wishes)
+
+
+def test_an_answer_that_names_no_time_or_is_no_refusal_is_nothing_to_pass_on() -> None:
+    wishes = SharedWishes(FakeTime())
+
+    async def work(_: LocalServer, caller: Caller) -> None:
+        for answer in (
+            said(503),
+            said(429, Retry_After="soon"),
+            said(200, Retry_After="7"),
+            said(429, Retry_After="0"),
+        ):
+            await caller.pass_on(answer)
+
+    against(answers((200,)), work, rests=wishes)
+
+    assert wishes.until == {}
+
+
+@pytest.mark.parametrize(("seconds", "sent"), [(60.0, 1), (60.000001, 1), (61.0, 0)])
+def test_what_another_heard_is_waited_for_up_to_a_minute(seconds: float, sent: int) -> None:
+    fake = FakeTime()
+    wishes = SharedWishes(fake)
+
+    async def work(server: LocalServer, caller: Caller) -> None:
+        wishes.rest_write(caller.endpoint.host, seconds)
+        if sent:
+            await caller.ask(post(server))
+        else:
+            told = await fails_with(SystemDown, caller.ask(post(server)))
+            assert f"{caller.endpoint.host} asks to wait for 61 s more" in told
+
+    assert len(against(answers((200,)), work, **fake.options(), rests=wishes).requests) == sent
+    assert sum(fake.slept) == pytest.approx(seconds * sent)
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [

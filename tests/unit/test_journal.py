@@ -692,6 +692,28 @@ def test_a_claim_that_was_given_back_is_free(journal: Journal) -> None:
     assert journal.token_claim("k", 0, "two", 60)
 
 
+# Rests
+
+
+def test_a_host_s_wish_is_kept_until_it_is_over_and_the_longest_one_stands(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(Journal, "_now", lambda self, connection: now[0])
+    assert journal.rest_read("erp.example") == 0
+
+    journal.rest_write("erp.example", 40)
+    journal.rest_write("erp.example", 20)
+    journal.rest_write("omnitron.example", 5)
+    now[0] += 10
+    assert (journal.rest_read("erp.example"), journal.rest_read("omnitron.example")) == (30, 0)
+
+    journal.rest_write("erp.example", 50)
+    assert journal.rest_read("erp.example") == 50
+    now[0] += 51
+    assert journal.rest_read("erp.example") == 0
+
+
 # Many processes at once
 
 

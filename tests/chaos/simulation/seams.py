@@ -24,14 +24,24 @@ from tests.chaos.simulation.rules import Rules
 from tests.chaos.simulation.systems import SimulatedCaller, SimulatedScripts, Wire
 from tests.chaos.simulation.world import World
 
-_TABLES = ["members", "events", "bodies", "plans", "runs", "snapshots", "tokens", "transactions", "stops"]
+_TABLES = [
+    "members",
+    "events",
+    "bodies",
+    "plans",
+    "runs",
+    "snapshots",
+    "tokens",
+    "transactions",
+    "stops",
+    "rests",
+]
 NAMED = [
     "save_snapshot",
     "begin_run",
     "set_snapshot",
     "stay_alive",
     "take_turn",
-    "pause",
     "finish_run",
     "take_page",
     "take_open",
@@ -51,6 +61,7 @@ NAMED = [
     "token_claim",
     "token_write",
     "token_release",
+    "rest_write",
 ]
 
 
