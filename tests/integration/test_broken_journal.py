@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from sqlalchemy import event, make_url
 
 from include.order_cancel.errors import JournalDown
+from include.order_cancel.journal import Journal
+from include.order_cancel.rows import Move, State
 from tests.harness import Flow
 from tests.integration.conftest import MakeFlow
 
@@ -96,3 +99,29 @@ def test_a_journal_that_is_no_database_is_restored_from_its_backup(make_flow: Ma
     flow.run()
 
     assert len(flow.sent()) == 2
+
+
+@pytest.mark.parametrize("state", [State.SENDING, State.ANSWERED, State.DONE])
+def test_a_commit_that_failed_once_ends_the_task_and_its_retry_goes_on_from_the_last_one(
+    make_flow: MakeFlow, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    flow = make_flow(1, erp__in_doubt="resend")
+    applied, failed = Journal.apply, []
+
+    def apply(self: Journal, moves: Sequence[Move]) -> Any:
+        if not failed and moves[0].row.state is state:
+            failed.append(moves[0].row.state)
+            raise JournalDown("gone for a moment")
+        return applied(self, moves)
+
+    monkeypatch.setattr(Journal, "apply", apply)
+
+    with pytest.raises(JournalDown, match="gone for a moment"):
+        flow.run()
+    kept = flow.state(5001)
+    flow.run_again()
+
+    assert kept == {State.SENDING: "fetched", State.ANSWERED: "sending", State.DONE: "answered"}[state]
+    assert flow.states() == {"5001": "done"}
+    assert len(flow.erp.simulator.effects) == 1
+    assert len(flow.sent()) == (2 if state is State.ANSWERED else 1)

@@ -22,7 +22,7 @@ from include.order_cancel import schema
 from include.order_cancel.errors import JournalDown, LeaseLost, OrderCancelError, RowBusy
 from include.order_cancel.journal import Journal, OnTheWire, idempotency_key
 from include.order_cancel.placing import Placing
-from include.order_cancel.rows import Body, Event, Move, Relation, Row, State
+from include.order_cancel.rows import Body, Event, Move, Post, Relation, Row, State
 from tests.unit.journal_fixtures import (
     FLOW,
     HOST,
@@ -510,6 +510,34 @@ def test_a_move_carries_every_value_of_the_row(journal: Journal) -> None:
     journal.apply([Move(row)])
 
     assert journal.row(row.id) == row
+
+
+def test_an_event_keeps_its_step_its_words_and_how_long_it_took(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1)
+    row = journal.claim_one(rows["1"].id, run.id, "task")
+    took = Event("write_to_erp", "accepted", "HTTP 201", 12.5, at=7.0, run=run.id)
+
+    journal.apply([Move(row, [], [took])])
+
+    events, _ = journal.journey(row.id)
+    assert events[-1] == took
+
+
+def test_a_run_s_warnings_are_its_own_plans_whose_post_script_failed(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1, 2, 3, 4)
+    for pk, state, post in (
+        ("1", State.DONE, Post.DONE),
+        ("2", State.DONE, Post.FAILED),
+        ("3", State.DONE, Post.FAILED),
+        ("4", State.FAILED, Post.FAILED),
+    ):
+        settle(journal, run, rows[pk], state, post=post)
+    other, others = with_plans(journal, 5, key="run 2")
+    settle(journal, other, others["5"], State.DONE, post=Post.FAILED)
+
+    assert [row.pk for row in journal.warned(run.id, 10)] == ["2", "3"]
+    assert [row.pk for row in journal.warned(run.id, 1)] == ["2"]
+    assert [row.pk for row in journal.warned(other.id, 10)] == ["5"]
 
 
 @pytest.mark.parametrize("content", ["a\x00b", "a\ud800b", "\udfff\x00", "ş\x00"])
