@@ -185,3 +185,21 @@ def test_a_mended_second_try_after_invalid_settings_is_free_for_the_next_run(mak
     outcome = flow.run()
 
     assert (flow.state(5002), outcome.gate) == ("done", "open")
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["as they were", "changed"])
+def test_a_cleared_plan_tells_of_other_settings_where_they_are_others(
+    make_flow: MakeFlow, changed: bool
+) -> None:
+    flow = make_flow(1)
+    flow.erp.simulator.fail("status", status=422, times=1)
+    outcome = flow.run()
+    before = flow.happened(5001)
+
+    if changed:
+        flow.raw["erp"]["timeout_seconds"] = 6
+    outcome.clear(5001)
+
+    assert "settings differ" not in before
+    assert ("settings differ" in flow.happened(5001)) == changed
+    assert flow.state(5001) == "done"

@@ -10,9 +10,10 @@ import multiprocessing
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import URL, create_engine, insert, inspect, text
@@ -630,6 +631,53 @@ def test_a_request_is_edited_as_often_as_it_is_refused(journal: Journal) -> None
         assert (found.content, row.state, row.outcome) == (content, State.PREPARED, "")
         keys.add(row.key)
     assert len(keys) == 3
+
+
+REFUSED = {"outcome": "refused"}
+
+
+@pytest.mark.parametrize(
+    ("state", "values", "word", "why"),
+    [
+        (State.DONE, REFUSED, "edit", "is done: its request cannot be edited"),
+        (State.FAILED, REFUSED | {"relation": Relation.FAILURE}, "edit", "the ERP's answer stands"),
+        (State.IN_DOUBT, {"outcome": "unknown"}, "edit", "has not definitely refused the last request"),
+        (State.FAILED, REFUSED, "edit", "the journal holds no request body to edit"),
+        (State.FAILED, REFUSED, "resolve", "is failed: its outcome is not in doubt"),
+        (State.DONE, {}, "dismiss", "is done already, which is final"),
+        (State.FAILED, REFUSED, "release", "is failed: only a dead one is released"),
+        (State.FAILED, REFUSED, "resend", "it is not over; the next run takes it up by itself"),
+        (State.IN_DOUBT, {"outcome": "unknown"}, "resend", "it is not over; `resolve` it first"),
+    ],
+)
+def test_a_word_that_does_not_fit_the_plan_is_refused_and_changes_nothing(
+    journal: Journal, state: State, values: dict[str, Any], word: str, why: str
+) -> None:
+    run, rows = with_plans(journal, 1)
+    row = settle(journal, run, rows["1"], state, **values)
+    before = journal.row(row.id), journal.journey(row.id)
+    say: dict[str, Callable[[], Any]] = {
+        "edit": lambda: journal.edit_request(row.id, "{}", who="ayşe", reason="typo"),
+        "resolve": lambda: journal.resolve(row.id, arrived=True, who="ayşe"),
+        "dismiss": lambda: journal.dismiss(row.id, who="ayşe", reason="by hand"),
+        "release": lambda: journal.release(row.id, who="ayşe"),
+        "resend": lambda: journal.resend(row.id, who="ayşe", reason="again"),
+    }
+
+    with pytest.raises(OrderCancelError) as told:
+        say[word]()
+
+    assert why in str(told.value)
+    assert (journal.row(row.id), journal.journey(row.id)) == before
+
+
+def test_only_the_newest_generation_is_sent_again(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1)
+    settle(journal, run, rows["1"], State.DONE)
+    settle(journal, run, journal.resend(rows["1"].id, who="ayşe", reason="again"), State.DONE)
+
+    with pytest.raises(OrderCancelError, match="has a newer generation than 1"):
+        journal.resend(rows["1"].id, who="ayşe", reason="once more")
 
 
 def test_a_row_in_a_tasks_hands_is_not_a_persons(journal: Journal) -> None:
