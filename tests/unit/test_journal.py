@@ -353,6 +353,26 @@ def test_the_oldest_plans_come_first_and_a_limit_drops_the_youngest(journal: Jou
     assert journal.take_open(a_run(journal, "run 2"), Placing()) == {"elsewhere": 2, "again": 1}
 
 
+@pytest.mark.parametrize("fan_out", [10, 0], ids=["own tasks", "lots"])
+def test_a_plan_that_changed_after_it_was_sent_is_shown_by_the_run_and_gets_no_task(
+    journal: Journal, fan_out: int
+) -> None:
+    first, rows = with_plans(journal, 1, 2)
+    settle(journal, first, rows["1"], State.DONE)
+    settle(journal, first, rows["2"], State.FAILED)
+    journal.finish_run(first.id)
+    run = a_run(journal, "run 2")
+
+    counts = journal.take_page(run, [listed(1, content="another"), listed(2)], Placing())
+    lots = journal.commit_run(run, fan_out=fan_out, lots=1, counts=counts, queried_at=None)
+
+    in_lots = [member.plan_id for lot in lots for member in journal.lot(run.id, lot)]
+    own = [member.plan_id for member in journal.open_members(run.id, 10)] if fan_out else []
+    assert counts == {"changed": 1, "again": 1}
+    assert in_lots + own == [rows["2"].id]
+    assert [row.pk for row in journal.run_rows(run.id, [State.CHANGED])] == ["1"]
+
+
 def test_a_batch_above_fan_out_goes_to_lots(journal: Journal) -> None:
     small, _ = with_plans(journal, *range(10), fan_out=10)
     journal.finish_run(small.id)
