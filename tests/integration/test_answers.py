@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from include.order_cancel import steps
 from include.order_cancel.omnitron import Omnitron
 from include.order_cancel.rows import State
+from include.order_cancel.under_way import Plan
 from include.simulator import ErpSimulator, OmnitronSimulator, plans
 from tests.harness import MAPPING, Crash, Flow
 from tests.integration.conftest import SEED, MakeFlow
@@ -730,3 +732,29 @@ def test_a_script_that_asks_for_it_is_given_the_count_of_rejected_plans(make_flo
     flow.run()
 
     assert flow.row(5001).error == "1"
+
+
+# What nobody expected
+
+
+@pytest.mark.parametrize("fan_out", [50, 0], ids=["plan by plan", "side by side"])
+def test_a_fault_of_the_package_fails_its_plan_alone_and_tells_no_value(
+    make_flow: MakeFlow, monkeypatch: pytest.MonkeyPatch, fan_out: int
+) -> None:
+    flow = make_flow(3, mapping=MAPPING, fan_out=fan_out, lots=1)
+    real = steps._STEPS["mapping"]
+
+    async def mapping(plan: Plan) -> None:
+        if plan.row.pk == "5002":
+            raise ZeroDivisionError("canary-secret")
+        await real(plan)
+
+    with monkeypatch.context() as patched:
+        patched.setitem(steps._STEPS, "mapping", mapping)
+        flow.run()
+    state, error = flow.state(5002), flow.row(5002).error
+    flow.run()
+
+    assert (state, error) == ("failed", "unexpected error, a fault of this package: ZeroDivisionError")
+    assert set(flow.states().values()) == {"done"}
+    assert sorted(effect.plan for effect in flow.erp.simulator.effects) == [5001, 5002, 5003]
