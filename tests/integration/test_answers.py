@@ -610,6 +610,28 @@ def test_auth_fail_by_a_script_twice_stops_the_run(make_flow: MakeFlow) -> None:
     assert "stopped" in outcome.gate
 
 
+def test_auth_fail_by_a_script_on_a_repeat_leaves_the_first_request_in_doubt(make_flow: MakeFlow) -> None:
+    body = "return 'auth_fail' if 'expired' in response else 'continue' if 'documentNumber' in response else None"
+    flow = token_flow(make_flow, 1, erp__in_doubt="resend", **responding(body))
+    flow.erp.simulator.fail("drop", effect=True, times=1)
+    flow.erp.simulator.fail("answer", body={"expired": True}, times=1)
+    flow.erp.simulator.fail("refuse", status=403, times=1)
+
+    flow.run()
+    row = flow.row(5001)
+    flow.raw["erp"]["custom_response_script"] = (
+        "def respond(request, response, attributes):\n"
+        "    return 'continue' if 'documentNumber' in response else 'do_nothing'\n"
+    )
+    flow.run()
+    flow.run()
+
+    assert (row.state, row.outcome) == (State.FAILED, "unknown")
+    assert flow.state(5001) == "done"
+    assert len(set(flow.keys(5001))) == 1
+    assert len(flow.erp.simulator.effects) == 1
+
+
 @pytest.mark.parametrize(
     ("body", "why"),
     [
