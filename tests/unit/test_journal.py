@@ -142,7 +142,7 @@ def test_a_file_that_is_no_database_is_a_journal_that_is_down(tmp_path: Path) ->
 
 
 def test_a_server_that_does_not_listen_is_a_journal_that_is_down() -> None:
-    with pytest.raises(JournalDown):
+    with pytest.raises(JournalDown, match=r"cannot be used: .*127\.0\.0\.1:1/nothing"):
         Journal.open("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
 
 
