@@ -178,8 +178,13 @@ def test_a_failed_plan_that_is_not_in_the_listing_is_read_again_before_it_is_sen
 
     flow.run(retry_only=True)
 
+    with flow.journal() as journal:
+        kept = journal.body(flow.row(5001).id, "document")
     assert len(flow.listings()) == 1
     assert flow.erp.simulator.effects[0].amount == "7.77"
+    assert kept is not None
+    assert json.loads(kept.content)["refund_amount"] == "7.77"
+    assert "new content" in flow.happened(5001)
     assert flow.state(5001) == "done"
 
 
