@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 
 from include.order_cancel import schema
 from include.order_cancel.errors import JournalDown, LeaseLost, OrderCancelError, RowBusy
-from include.order_cancel.journal import Journal, OnTheWire, idempotency_key
+from include.order_cancel.journal import ALIVE_SECONDS, Journal, OnTheWire, idempotency_key
 from include.order_cancel.placing import Placing
 from include.order_cancel.rows import Body, Event, Move, Post, Relation, Row, State
 from tests.unit.journal_fixtures import (
@@ -268,6 +268,32 @@ def test_a_plan_that_a_run_left_behind_is_taken_by_the_next(
     second = a_run(journal, "run 2")
 
     assert journal.take_page(second, [listed(1)], Placing()) == {"again": 1}
+
+
+def test_a_run_lives_for_so_many_seconds_after_it_was_heard_of(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(Journal, "_now", lambda self, connection: now[0])
+    with_plans(journal, 1)
+    second = a_run(journal, "run 2")
+
+    now[0] += ALIVE_SECONDS - 1
+    counts = journal.take_page(second, [listed(1)], Placing())
+    now[0] += 1
+    later = journal.take_page(second, [listed(1)], Placing())
+
+    assert (counts, later) == ({"elsewhere": 1}, {"again": 1})
+
+
+def test_a_writer_waits_a_minute_for_another_process(tmp_path: Path) -> None:
+    journal = Journal.open(f"sqlite:///{tmp_path / 'order_cancel.db'}")
+
+    with journal._writing() as connection:
+        waits = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+    journal.close()
+
+    assert waits == 60_000
 
 
 def test_taking_a_page_keeps_a_run_alive(journal: Journal, journal_url: str) -> None:
