@@ -107,7 +107,7 @@ class SimulatedJournal(Journal):
     def __init__(self, world: World, database: Database, rules: Rules) -> None:
         super().__init__(database.engine)
         self.world, self.rules = world, rules
-        self.doing = ""
+        self.doing = "another"
 
     def _now(self, connection: Any) -> float:
         return self.world.true_time()
