@@ -28,7 +28,7 @@ from include.order_cancel.paths import at_path
 from include.order_cancel.resting import Store
 from include.order_cancel.settings import ErpLogin, ErpLookup, ErpSettings
 from include.order_cancel.text import printable
-from include.order_cancel.tokens import LoginFailed, Token, Tokens, token_key
+from include.order_cancel.tokens import LoginFailed, Token, Tokens, TokenStore, token_key
 
 Meaning = Literal["accepted", "auth_fail", "not_done", "unknown", "refused"]
 
@@ -50,15 +50,15 @@ async def connect(
         "max_in_flight": settings.max_in_flight,
         "requests_per_second": settings.requests_per_second,
         "also": [endpoint.url(url) for url in _urls(settings)],
-        "rests": store,
     }
+    options = {"rests": store, **options}
     async with AsyncExitStack() as stack:
         caller = await stack.enter_async_context(Caller(endpoint, **{**limits, **options}))
         if settings.login is None:
             yield Erp(caller, settings, None)
             return
         login_caller = await stack.enter_async_context(
-            _login_caller(endpoint, settings.login, settings.timeout_seconds, {"rests": store, **options})
+            _login_caller(endpoint, settings.login, settings.timeout_seconds, options)
         )
         yield Erp(caller, settings, _tokens(endpoint, settings.login, store, login_caller))
 
@@ -229,7 +229,7 @@ def _login_caller(endpoint: Endpoint, login: ErpLogin, seconds: float, options: 
     return Caller(host, **{"timeout_seconds": seconds, "max_in_flight": 2, **kept})
 
 
-def _tokens(endpoint: Endpoint, login: ErpLogin, store: Store, caller: Caller) -> Tokens:
+def _tokens(endpoint: Endpoint, login: ErpLogin, store: TokenStore, caller: Caller) -> Tokens:
     key = token_key("erp", endpoint.conn_id, endpoint.base_url, login.model_dump_json())
     return Tokens(key, store, lambda: fetch_token(caller, endpoint, login), endpoint.key_material)
 

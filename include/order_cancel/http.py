@@ -296,8 +296,8 @@ class Caller:
 
     async def pass_on(self, answer: Answer) -> None:
         """Let everybody who asks this system know how long the answer asks to wait. Raises JournalDown."""
-        if self._rest is not None and (wait := self._asks_to_wait(answer)):
-            await self._rest.heard(wait)
+        if self._rest is not None:
+            await self._rest.heard(self._asks_to_wait(answer))
 
     async def send(
         self, request: Request, *, auth: Mapping[str, str] = _NO_HEADERS, before: Before | None = None
@@ -307,7 +307,7 @@ class Caller:
         `before` is awaited on the open connection, just before the first byte; what it raises passes
         through and nothing was sent. It is awaited again in the rare case that the connection dies
         meanwhile. Waiting for a free slot or for the rate is not part of the deadline. Raises NotSent,
-        OutcomeUnknown, SystemDown (breaker open), StopFlow (an origin that is not configured).
+        OutcomeUnknown, SystemDown (breaker open), StopFlow (an origin that is not configured), JournalDown.
         """
         if origin(request.url) not in self._origins:
             raise StopFlow(
@@ -357,6 +357,7 @@ class Caller:
         async with self._turn:
             while (wait := max(self._not_before, self._next_turn) - self._monotonic()) > 0:
                 await self.sleep(wait)
+                await self.rested()  # another task may have heard of a wish meanwhile
             self._next_turn = self._monotonic() + self._interval
         self.breaker.check()
 

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from include.order_cancel.tokens import TokenStore
 
-# How old what others have heard may be when a request goes out.
-_LOOK_SECONDS = 0.25
+# How old what others have heard or said may be when a request goes out.
+LOOK_SECONDS = 0.25
 # What a system may ask for; a greater number, which may be a mistake, must not silence every flow for days.
 _LONGEST_SECONDS = 3600.0
 
@@ -40,7 +40,7 @@ class Rest:
 
     async def left(self) -> float:
         """The seconds that are left of it; the store is asked where the last look is too old."""
-        if self._monotonic() - self._looked_at > _LOOK_SECONDS:
+        if self._monotonic() - self._looked_at > LOOK_SECONDS:
             self._looked_at = self._monotonic()
             left = await asyncio.to_thread(self._store.rest_read, self._host)
             self._until = self._monotonic() + left

@@ -335,6 +335,7 @@ async def _await_turn(plan: Plan) -> None:
     if rate and not plan.work.many:
         wait = await plan.work.writer.call(plan.work.journal.take_turn, plan.work.run.id, 1 / rate)
         await caller.sleep(wait)
+        await caller.rested()  # another task may have heard of a wish meanwhile
     await plan.work.look()
     await _check_not_stopped(plan)
 

@@ -19,6 +19,7 @@ from include.order_cancel.http import Endpoint, Request
 from include.order_cancel.journal import Journal
 from include.order_cancel.metrics import Measure, unmeasured
 from include.order_cancel.omnitron import Omnitron
+from include.order_cancel.resting import LOOK_SECONDS
 from include.order_cancel.rows import Body, Event, Move, Row, Run
 from include.order_cancel.scripts.process import Limits, ScriptProcess
 from include.order_cancel.settings import FlowSettings, from_snapshot
@@ -31,8 +32,6 @@ log = logging.getLogger("order_cancel")
 _GATHER_SECONDS = 0.01
 # Beyond the request's own deadline: from the intent to the first byte, and for the connection to close.
 _DEADLINE_SLACK_SECONDS = 5.0
-# How old what the run's other tasks have said may be when a request goes out.
-_LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class Work:
 
     async def look(self) -> None:
         """Hear whether another task has stopped the run by now; the journal is asked where the last look is too old."""
-        if time.monotonic() - self._looked_at > _LOOK_SECONDS:
+        if time.monotonic() - self._looked_at > LOOK_SECONDS:
             self._looked_at = time.monotonic()
             stop = await self.writer.call(self.journal.stopped, self.run.id)
             self.stop_reason = self.stop_reason or stop

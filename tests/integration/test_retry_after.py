@@ -78,6 +78,30 @@ def test_another_task_of_the_run_waits_as_long(
     assert all(wait >= AT_LEAST for wait in waits[:3]), waits
 
 
+@pytest.mark.parametrize("lane", [{"fan_out": 50}, {"fan_out": 0, "lots": 1}], ids=["own tasks", "lot"])
+def test_a_wish_that_is_heard_while_a_plan_waits_for_its_turn_binds_it(
+    make_flow: MakeFlow, clock: Clock, lane: dict[str, int]
+) -> None:
+    flow = make_flow(2, erp__requests_per_second=0.1, **lane)
+    answers = watched(flow, clock)
+    heard: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        await clock.sleep(seconds)
+        if seconds > 1 and not heard:
+            heard.append(clock.seconds)
+            with flow.journal() as journal:
+                journal.rest_write(flow.endpoint("erp").host, ASKED)
+
+    flow.http["sleep"] = sleep
+
+    flow.run()
+
+    assert len(heard) == 1
+    assert answers.moments[1] - heard[0] >= AT_LEAST
+    assert set(flow.states().values()) == {"done"}
+
+
 def test_the_next_run_waits_for_the_rest_of_it(make_flow: MakeFlow, clock: Clock) -> None:
     flow = make_flow(1)
     answers = watched(flow, clock)

@@ -148,3 +148,18 @@ class FakeTime:
     def options(self) -> dict[str, Any]:
         """Keyword arguments for a Caller that lives in this time."""
         return {"clock": self, "monotonic": self, "sleep": self.sleep, "random": lambda: 1.0}
+
+
+class Wishes:
+    """A store of rests by a test's clock; `reads` counts how often it was asked."""
+
+    def __init__(self, clock: FakeTime) -> None:
+        self.clock, self.reads = clock, 0
+        self.until: dict[str, float] = {}
+
+    def rest_read(self, host: str) -> float:
+        self.reads += 1
+        return max(0.0, self.until.get(host, 0.0) - self.clock.now)
+
+    def rest_write(self, host: str, seconds: float) -> None:
+        self.until[host] = max(self.until.get(host, 0.0), self.clock.now + seconds)

@@ -25,7 +25,7 @@ from include.order_cancel.http import (
     retry_after,
     retry_delay,
 )
-from tests.unit.local_server import Exchange, FakeTime, Handler, LocalServer, answers
+from tests.unit.local_server import Exchange, FakeTime, Handler, LocalServer, Wishes, answers
 
 Work = Callable[[LocalServer, Caller], Awaitable[Any]]
 
@@ -503,24 +503,10 @@ def test_nothing_is_sent_earlier_than_retry_after_allows_not_even_another_reques
     assert len(against(handler, work, **fake.options()).requests) == 3
 
 
-class SharedWishes:
-    """A store of rests by the clock of a test."""
-
-    def __init__(self, fake: FakeTime) -> None:
-        self.fake = fake
-        self.until: dict[str, float] = {}
-
-    def rest_read(self, host: str) -> float:
-        return max(0.0, self.until.get(host, 0.0) - self.fake.now)
-
-    def rest_write(self, host: str, seconds: float) -> None:
-        self.until[host] = self.fake.now + seconds
-
-
 @pytest.mark.parametrize("once", [True, False], ids=["once", "repeated"])
 def test_what_one_caller_hears_binds_another_one(once: bool) -> None:
     fake = FakeTime()
-    wishes = SharedWishes(fake)
+    wishes = Wishes(fake)
     times: list[float] = []
 
     async def handler(exchange: Exchange) -> None:
@@ -539,7 +525,7 @@ def test_what_one_caller_hears_binds_another_one(once: bool) -> None:
 
 def test_the_wish_of_a_request_that_must_not_be_repeated_is_passed_on_by_who_sent_it() -> None:
     fake = FakeTime()
-    wishes = SharedWishes(fake)
+    wishes = Wishes(fake)
 
     async def work(server: LocalServer, caller: Caller) -> None:
         answer = await caller.send(post(server))
@@ -553,7 +539,7 @@ def test_the_wish_of_a_request_that_must_not_be_repeated_is_passed_on_by_who_sen
 
 
 def test_an_answer_that_names_no_time_or_is_no_refusal_is_nothing_to_pass_on() -> None:
-    wishes = SharedWishes(FakeTime())
+    wishes = Wishes(FakeTime())
 
     async def work(_: LocalServer, caller: Caller) -> None:
         for answer in (
@@ -572,7 +558,7 @@ def test_an_answer_that_names_no_time_or_is_no_refusal_is_nothing_to_pass_on() -
 @pytest.mark.parametrize(("seconds", "sent"), [(60.0, 1), (60.000001, 1), (61.0, 0)])
 def test_what_another_heard_is_waited_for_up_to_a_minute(seconds: float, sent: int) -> None:
     fake = FakeTime()
-    wishes = SharedWishes(fake)
+    wishes = Wishes(fake)
 
     async def work(server: LocalServer, caller: Caller) -> None:
         wishes.rest_write(caller.endpoint.host, seconds)

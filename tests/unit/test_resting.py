@@ -7,42 +7,18 @@ import asyncio
 import pytest
 
 from include.order_cancel.resting import Rest
+from tests.unit.local_server import FakeTime, Wishes
 
 HOST = "erp.example"
 
 
-class Clock:
-    """Seconds that only a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Wishes:
-    """A store by the same clock; `reads` counts how often it was asked."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock, self.reads = clock, 0
-        self.until: dict[str, float] = {}
-
-    def rest_read(self, host: str) -> float:
-        self.reads += 1
-        return max(0.0, self.until.get(host, 0.0) - self.clock.now)
-
-    def rest_write(self, host: str, seconds: float) -> None:
-        self.until[host] = max(self.until.get(host, 0.0), self.clock.now + seconds)
+@pytest.fixture
+def clock() -> FakeTime:
+    return FakeTime(100.0)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def wishes(clock: Clock) -> Wishes:
+def wishes(clock: FakeTime) -> Wishes:
     return Wishes(clock)
 
 
@@ -50,7 +26,7 @@ def left(rest: Rest) -> float:
     return asyncio.run(rest.left())
 
 
-def test_what_one_heard_everybody_hears(clock: Clock, wishes: Wishes) -> None:
+def test_what_one_heard_everybody_hears(clock: FakeTime, wishes: Wishes) -> None:
     asyncio.run(Rest(wishes, HOST, clock).heard(40))
     clock.now += 10
 
@@ -58,7 +34,7 @@ def test_what_one_heard_everybody_hears(clock: Clock, wishes: Wishes) -> None:
     assert left(Rest(wishes, "other.example", clock)) == 0
 
 
-def test_the_store_is_asked_at_most_four_times_a_second(clock: Clock, wishes: Wishes) -> None:
+def test_the_store_is_asked_at_most_four_times_a_second(clock: FakeTime, wishes: Wishes) -> None:
     rest = Rest(wishes, HOST, clock)
     assert left(rest) == 0
     asyncio.run(Rest(wishes, HOST, clock).heard(40))
@@ -73,7 +49,7 @@ def test_the_store_is_asked_at_most_four_times_a_second(clock: Clock, wishes: Wi
 
 @pytest.mark.parametrize(("asked", "kept"), [(0.0, {}), (-1.0, {}), (3600.0, {HOST: 3700.0})])
 def test_what_is_no_wish_is_not_kept(
-    clock: Clock, wishes: Wishes, asked: float, kept: dict[str, float]
+    clock: FakeTime, wishes: Wishes, asked: float, kept: dict[str, float]
 ) -> None:
     asyncio.run(Rest(wishes, HOST, clock).heard(asked))
 
@@ -81,13 +57,13 @@ def test_what_is_no_wish_is_not_kept(
 
 
 @pytest.mark.parametrize("asked", [3601.0, 1e9, float("inf")])
-def test_an_absurd_wish_is_kept_for_an_hour(clock: Clock, wishes: Wishes, asked: float) -> None:
+def test_an_absurd_wish_is_kept_for_an_hour(clock: FakeTime, wishes: Wishes, asked: float) -> None:
     asyncio.run(Rest(wishes, HOST, clock).heard(asked))
 
     assert wishes.until == {HOST: clock.now + 3600}
 
 
-def test_a_host_s_name_fits_the_journal_s_column(clock: Clock, wishes: Wishes) -> None:
+def test_a_host_s_name_fits_the_journal_s_column(clock: FakeTime, wishes: Wishes) -> None:
     asyncio.run(Rest(wishes, "h" * 300, clock).heard(1))
 
     assert list(wishes.until) == ["h" * 255]
