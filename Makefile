@@ -1,31 +1,41 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check lint bench chaos lock release
+.PHONY: help run test test-all test-rest check lint bench chaos lock release
 
 VENV := .venv
 PYTHON_IN := $(VENV)/bin/python
+CORE := .venv-core
 LOCKS := requirements.lock requirements-dev.lock requirements-core.lock
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## simulators, Airflow and the demo flows; ONCE=1 ends after the runs and tells by its exit code
 	@exec $(PYTHON_IN) -m include.demo $(if $(filter-out 0,$(ONCE)),--once)
 
-# An Airflow takes more than one core: the tests that start one run one after the other.
-WITH_AIRFLOW := tests/e2e tests/cluster tests/chaos/test_kill_processes.py
+# The tests wait for a third of their time.
+WORKERS := $(shell echo $$(($$(nproc) + 1)))
+# The tests of the tier `unit` run where Airflow is not installed, all others where it is.
+define share
+@$(CORE)/bin/python -m pytest tests/unit --share $(1) --numprocesses $(WORKERS); unit=$$?; \
+$(PYTHON_IN) -m pytest --ignore=tests/unit --share $(1) --numprocesses $(WORKERS); exit $$((unit | $$?))
+endef
 
-test: $(VENV)/.dev ## all tests that this machine can run; T=... passes arguments to pytest, which runs once then
+test: $(VENV)/.dev $(CORE)/.ready ## a share of every tier's tests, in minutes; T=... passes arguments to pytest, which runs once then
 ifdef T
 	@exec $(PYTHON_IN) -m pytest $(T)
 else
-	@$(PYTHON_IN) -m pytest --numprocesses auto --dist loadfile $(WITH_AIRFLOW:%=--ignore=%); fast=$$?; \
-	$(PYTHON_IN) -m pytest $(WITH_AIRFLOW); exit $$((fast | $$?))
+	$(call share,quick)
 endif
 
-check: lint ## format, lint, types, import contracts, unit tests
-	@exec $(PYTHON_IN) -m pytest tests/unit --quiet --numprocesses auto --dist loadfile
+test-all: test test-rest ## all tests that this machine can run: those of `make test`, then what it leaves
+
+test-rest: $(VENV)/.dev $(CORE)/.ready
+	$(call share,rest)
+
+check: lint $(CORE)/.ready ## format, lint, types, import contracts, unit tests
+	@exec $(CORE)/bin/python -m pytest tests/unit --share quick --quiet --numprocesses $(WORKERS)
 
 lint: $(VENV)/.dev
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "mend with: $(VENV)/bin/ruff format ."; exit 1; }
@@ -52,6 +62,10 @@ $(VENV)/.run: requirements.lock .ci/install
 $(VENV)/.dev: requirements-dev.lock .ci/install
 	@.ci/install $(VENV) $<
 	@touch $(VENV)/.run $@
+
+$(CORE)/.ready: requirements-core.lock .ci/install
+	@.ci/install $(CORE) $<
+	@touch $@
 
 # Held to one another, so that a version is the same in every set. A touched .in file alone changes no file
 # in a clone, where all are of one age: this runs on purpose only, by `make lock`.

@@ -1,7 +1,8 @@
-"""The tiers of the tests, one folder each, and the services that they need.
+"""The tiers of the tests, one folder each, the services that they need, and which share of them runs.
 
 A test that this machine cannot run is skipped, and the summary says which and why. With REQUIRE_SERVICES=1
-in the environment such a test fails instead: nothing may be missing where that is set.
+in the environment such a test fails instead: nothing may be missing where that is set. tests/README.md explains
+`--share` and the mark `thorough`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import uuid
+import signal
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 import sqlalchemy
 
+from include.order_cancel import schema
+from include.order_cancel.journal import Journal
 from include.order_cancel.scripts import confinement
+from tests.databases import POSTGRES, fresh_database, postgres_answers
+from tests.shares import QUICK
 
 TESTS = Path(__file__).parent
 TIERS = {
@@ -30,12 +36,76 @@ TIERS = {
     "cluster": "Airflow on PostgreSQL with Celery workers",
     "chaos": "crashes and faults",
 }
+WITH_AN_AIRFLOW = ("tests/e2e/", "tests/cluster/")
+ONE_BY_ONE = ("tests/integration/", "tests/chaos/", "tests/page/")
 NEED_AIRFLOW = ("dags", "page", "e2e", "cluster")
 REQUIRED = os.environ.get("REQUIRE_SERVICES") == "1"
-POSTGRES = os.environ.get("ORDER_CANCEL_TEST_POSTGRES") or "postgresql+psycopg://postgres@127.0.0.1:5432/test"
+BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
+LEFT = pytest.StashKey[Counter[str]]()
+
 NO_AIRFLOW = "Airflow is not installed" if importlib.util.find_spec("airflow") is None else None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--share",
+        choices=(QUICK, "rest", "all"),
+        default="all",
+        help="quick: what `make test` runs; rest: what it leaves to `make test-all`; all: both (the default)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Which share runs, and what a test may take for granted however it was started."""
+    if config.getoption("share") == QUICK:
+        hypothesis.settings.load_profile(QUICK)
+    # A background job of a script ignores SIGINT, and so would every process that the tests start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What runs together on one worker: all tests with a running Airflow; of most other tiers, each test alone."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Spread(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith(WITH_AN_AIRFLOW):
+                return "an Airflow takes more than one core: one after the other"
+            return nodeid if nodeid.startswith(ONE_BY_ONE) else super()._split_scope(nodeid)
+
+    return Spread(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the other share. Tests with drawn examples are in both: the quick one draws a tenth."""
+    share = config.getoption("share")
+    if share == "all":
+        return
+    kept, left = [], []
+    for item in items:
+        thorough = item.get_closest_marker("thorough") is not None
+        chosen = not thorough if share == QUICK else thorough or "hypothesis" in item.keywords
+        (kept if chosen else left).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
+    config.stash[LEFT] = Counter(tier_of(item.path) or "other" for item in left)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist tells what was left out."""
+    if (told := getattr(session.config, "workeroutput", None)) is not None:
+        told["left"] = dict(session.config.stash.get(LEFT, {}))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Every worker has left out the same."""
+    node.config.stash[LEFT] = Counter(getattr(node, "workeroutput", {}).get("left", {}))
 
 
 def tier_of(path: Path) -> str | None:
@@ -78,40 +148,85 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         why = "; ".join(sorted(reasons[tier])) or (NO_AIRFLOW if tier in NEED_AIRFLOW else None)
         line = f"{tier:<12} {counts or 'none run'} ({what})"
         terminalreporter.write_line(f"{line}. Skipped: {why}" if why else line)
+    left = terminalreporter.config.stash.get(LEFT, {})
+    if left and terminalreporter.config.getoption("share") == QUICK:
+        counts = ", ".join(f"{left[tier]} of {tier}" for tier in TIERS if left[tier])
+        terminalreporter.write_line(f"left to `make test-all`: {counts} (tests/README.md says which)")
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> sqlalchemy.URL:
-    """A PostgreSQL on which databases may be made: the usual one, or ORDER_CANCEL_TEST_POSTGRES."""
-    url = sqlalchemy.make_url(POSTGRES)
-    try:
-        with sqlalchemy.create_engine(url, connect_args={"connect_timeout": 5}).connect():
-            return url
-    except sqlalchemy.exc.OperationalError:
+def postgres_server() -> None:
+    """A PostgreSQL on which databases may be made, or the test is skipped."""
+    if not postgres_answers():
         pytest.skip(
-            f"no PostgreSQL on {url.host}:{url.port or 5432}; ORDER_CANCEL_TEST_POSTGRES names another"
+            f"no PostgreSQL on {POSTGRES.host}:{POSTGRES.port or 5432}; ORDER_CANCEL_TEST_POSTGRES names another"
         )
 
 
-@contextmanager
-def fresh_database(server: sqlalchemy.URL) -> Iterator[str]:
-    """The URL of an empty database, which is dropped in the end."""
-    name = f"order_cancel_{uuid.uuid4().hex}"
-    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-        yield server.set(database=name).render_as_string(hide_password=False)
-        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+@pytest.fixture
+def postgres_url(postgres_server: None) -> Iterator[str]:
+    """The URL of an empty database of the test's own; making one takes a second, `journal_url` takes none."""
+    with fresh_database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def shared_postgres(postgres_server: None) -> Iterator[str]:
+    """The URL of a database with a journal, which `journal_url` empties for each test."""
+    with fresh_database() as url:
+        Journal.open(url).close()
+        yield url
+
+
+@pytest.fixture(scope="session")
+def empty_journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with a journal and nothing in it, to copy: migrating costs more than most tests."""
+    path = tmp_path_factory.mktemp("journal") / "order_cancel.db"
+    Journal.open(f"sqlite:///{path}").close()
+    return path
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path, empty_journal: Path) -> str:
+    """The URL of an SQLite journal with nothing in it."""
+    shutil.copy(empty_journal, tmp_path / "order_cancel.db")
+    return f"sqlite:///{tmp_path / 'order_cancel.db'}"
+
+
+@pytest.fixture(params=BOTH)
+def journal_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a journal with nothing in it: every test that asks for it runs on both databases."""
+    if request.param == "sqlite":
+        url: str = request.getfixturevalue("sqlite_url")
+        return url
+    url = request.getfixturevalue("shared_postgres")
+    _empty(url)
+    return url
+
+
+def _empty(url: str) -> None:
+    engine = sqlalchemy.create_engine(url)
+    names = ", ".join(table.name for table in schema.metadata.sorted_tables)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
     engine.dispose()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a journal that does not exist yet: every test that asks for it runs on both databases."""
+@pytest.fixture(params=BOTH)
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a journal that does not exist yet, on both databases."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'order_cancel.db'}"
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture
+def journal(journal_url: str) -> Iterator[Journal]:
+    """The journal of `journal_url`, opened."""
+    opened = Journal.open(journal_url)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")
@@ -121,10 +236,3 @@ def chromium() -> str:
         if path := shutil.which(name):
             return path
     pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-
-
-@pytest.fixture
-def postgres_url(postgres_server: sqlalchemy.URL) -> Iterator[str]:
-    """The URL of an empty database of the test's own."""
-    with fresh_database(postgres_server) as url:
-        yield url

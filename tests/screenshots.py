@@ -11,7 +11,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from include.demo.airflow_server import LOGIN, PASSWORD, ROOT, AirflowServer
 from include.simulator import ErpSimulator, OmnitronSimulator, plans, running
-from tests.e2e.conftest import connection
+from tests.e2e.place import connection
 from tests.harness import settings
 
 FOLDER = ROOT / "docs" / "screenshots"

@@ -53,8 +53,9 @@ class AirflowServer:
     `env` adds to the environment of every process: settings as `AIRFLOW__SECTION__KEY` win over the ones chosen
     here. No Airflow setting, Connection or Variable of the caller's own environment gets in. `say` hears of
     each step of the start; `environment` is what every process gets in the end. `preload` names modules that
-    the scheduler and the dag-processor import, so that what is forked from them finds them loaded. `start()`
-    empties `home`, which must be new, empty, or left by an earlier start.
+    the scheduler and the dag-processor import, so that what is forked from them finds them loaded. `patience`:
+    the seconds that each of SIGINT and SIGTERM may take in the end. `start()` empties `home`, which must be new,
+    empty, or left by an earlier start.
     """
 
     home: Path
@@ -65,6 +66,7 @@ class AirflowServer:
     variables: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     preload: Sequence[str] = PRELOAD
+    patience: float = 5
     say: Callable[[str], None] = lambda _text: None
     processes: list[Kept] = field(default_factory=list, init=False)
     environment: dict[str, str] = field(init=False, repr=False)
@@ -177,7 +179,8 @@ class AirflowServer:
 
     def _kept(self, name: str, *command: str | Path, environment: Mapping[str, str] | None = None) -> Kept:
         env = self.environment if environment is None else environment
-        return Kept(command, env=env, log=self.home / f"{name}.log", cwd=self.home)
+        log = self.home / f"{name}.log"
+        return Kept(command, env=env, log=log, cwd=self.home, patience=self.patience)
 
     def _await(self, happened: Callable[[], Any], what: str, timeout: float) -> None:
         deadline = time.monotonic() + timeout

@@ -26,6 +26,7 @@ from include.order_cancel.http import (
 from include.order_cancel.omnitron import JSON_BODY, json_bytes, token_in
 from include.order_cancel.paths import at_path
 from include.order_cancel.resting import Store
+from include.order_cancel.scripts import strict_json
 from include.order_cancel.settings import ErpLogin, ErpLookup, ErpSettings
 from include.order_cancel.text import printable
 from include.order_cancel.tokens import LoginFailed, Token, Tokens, TokenStore, token_key
@@ -255,9 +256,14 @@ def _basic_auth(endpoint: Endpoint) -> Mapping[str, str]:
 
 def _json_body(body: Any) -> bytes:
     try:
-        return json_bytes(body)
-    except (ValueError, TypeError, RecursionError) as error:
+        text = json_bytes(body)
+    except (ValueError, TypeError) as error:
         raise PlanFailed(f"the body for the ERP is not JSON: {printable(str(error), 200)}") from None
+    except RecursionError:
+        text = None
+    if text is None or strict_json.is_too_deep(text.decode()):
+        raise PlanFailed(f"the body for the ERP is not JSON: {strict_json.TOO_DEEP}")
+    return text
 
 
 def _with_query(url: str, body: Any) -> str:

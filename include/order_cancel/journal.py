@@ -1211,7 +1211,8 @@ class Journal:
             before = raw.execute("PRAGMA freelist_count").fetchone()[0]
             if before == 0 or raw.execute("PRAGMA auto_vacuum").fetchone()[0] != _INCREMENTAL:
                 return 0
-            raw.execute(f"PRAGMA incremental_vacuum({int(most)})").fetchall()
+            # `execute` would take one step of this statement, which is one page: it has no columns to fetch.
+            raw.cursor().executescript(f"PRAGMA incremental_vacuum({int(most)})")
             raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             return int(before - raw.execute("PRAGMA freelist_count").fetchone()[0])
 

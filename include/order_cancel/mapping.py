@@ -30,8 +30,6 @@ from pyjolt._common.functions import FUNCTIONS
 from include.order_cancel.errors import MappingFailed
 from include.order_cancel.scripts import strict_json
 
-MAX_DEPTH = 200
-
 _SHORT_NAMES: dict[str, type[Transform]] = {
     "shift": Shift,
     "default": Default,
@@ -175,8 +173,6 @@ def _compile_step(number: int, entry: Any) -> _Step:
 
 
 def _build(name: str, kind: Any, spec: dict[str, Any]) -> Transform:
-    if _depth(spec) > MAX_DEPTH:
-        raise MappingFailed(f"{name}: nested deeper than {MAX_DEPTH} levels")
     try:
         transform: Transform = kind(spec)
     except Exception as error:
@@ -214,20 +210,6 @@ def _nested(path: Path, value: Any) -> Any:
     for key in reversed(path):
         value = {key: value}
     return value
-
-
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level and depth <= MAX_DEPTH:
-        depth += 1
-        level = [child for item in level for child in _children(item)]
-    return depth
-
-
-def _children(item: Any) -> list[Any]:
-    if isinstance(item, dict):
-        return [child for child in item.values() if isinstance(child, dict | list)]
-    return [child for child in item if isinstance(child, dict | list)]
 
 
 def _refuse_unknown_functions(name: str, spec: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from include.order_cancel.errors import Problem
 from include.order_cancel.fields import shown
+from include.order_cancel.scripts.strict_json import fault
 
 MAX_SETTINGS_BYTES = 1024 * 1024
 MAX_SOURCE_BYTES = 256 * 1024
@@ -54,8 +55,9 @@ def parse(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise UnreadableError(f"is not JSON: {place}: {error.msg[0].lower()}{error.msg[1:]}") from None
+        line, column, words = fault(error)
+        place = f"line {line}, column {column}"
+        raise UnreadableError(f"is not JSON: {place}: {words[0].lower()}{words[1:]}") from None
     except RecursionError:
         raise UnreadableError(f"is nested deeper than {_MAX_DEPTH} levels; flatten it") from None
     except ValueError:

@@ -20,6 +20,7 @@ from include.order_cancel.errors import OrderCancelError, SettingsError
 from include.order_cancel.http import Endpoint
 from include.order_cancel.resting import Store
 from include.order_cancel.rows import Row
+from include.order_cancel.scripts import strict_json
 from include.order_cancel.scripts.default_response import DEFAULT_RESPONSE_SCRIPT
 from include.order_cancel.scripts.process import ScriptProcess
 from include.order_cancel.searching import Wanted, search
@@ -168,12 +169,9 @@ def _given(settings: FlowSettings, trial: Trial) -> Given:
 
 def _document(text: str, what: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno} column {error.colno}"
-        raise HTTPException(422, f"{what} is not JSON: {place}: {error.msg}") from None
-    except (ValueError, RecursionError):
-        raise HTTPException(422, f"{what} is not JSON that could be used") from None
+        return strict_json.loads(text)
+    except strict_json.NotJson as error:
+        raise HTTPException(422, f"{what} is not JSON: {error}") from None
 
 
 async def _attempt(settings: FlowSettings, trial: Trial, given: Given) -> Tried:

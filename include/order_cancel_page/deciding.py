@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from include.order_cancel.errors import OrderCancelError
 from include.order_cancel.journal import Journal
 from include.order_cancel.rows import Row
+from include.order_cancel.scripts import strict_json
 from include.order_cancel.text import printable
 from include.order_cancel_page.door import Right
 from include.order_cancel_page.masking import restored
@@ -81,7 +82,7 @@ def edit_request(request: Request, flow: str, row_id: int, edited: EditedRequest
 def _content(journal: Journal, row: Row, edited: str) -> str:
     """The edited body as it will be sent, the secrets back in their places."""
     try:
-        document = json.loads(edited)
+        document = strict_json.loads(edited)
         last = journal.body(row.id, "request")
         original = json.loads(last.content) if last is not None and last.content else None
         return json.dumps(restored(document, original), ensure_ascii=False, allow_nan=False)

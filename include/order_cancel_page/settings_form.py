@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from include.order_cancel.errors import Problem
+from include.order_cancel.scripts import strict_json
 from include.order_cancel.settings import from_snapshot
 from include.order_cancel.settings_reading import SOURCES, UnreadableError, parse
 from include.order_cancel.settings_schema import json_schema
@@ -264,11 +265,9 @@ def _parsed_source(entry: Field, value: Any) -> Any:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadValue(f"is not JSON: line {error.lineno} column {error.colno}: {error.msg}") from None
-    except (ValueError, RecursionError):
-        raise BadValue("is not JSON that could be kept") from None
+        return strict_json.loads(text)
+    except strict_json.NotJson as error:
+        raise BadValue(f"is not JSON: {error}") from None
 
 
 def _number(text: str) -> Any:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from tests.bench import document
 from tests.bench.figures import PARTS, Bench
-from tests.bench.journals import POSTGRES, POSTGRESQL, SQLITE, postgres_server
+from tests.bench.journals import POSTGRESQL, SQLITE
 from tests.bench.large import large
 from tests.bench.searching import searching
+from tests.databases import POSTGRES, postgres_answers
 
 MEASURED = {**PARTS, "large": large, "searching": searching}
 JOURNALS = (SQLITE, POSTGRESQL)
@@ -29,7 +30,7 @@ def main() -> int:
     """Exit code 1 where a target is missed."""
     given = arguments()
     journals = [name for name in JOURNALS if name.lower() in given.journals]
-    if POSTGRESQL in journals and postgres_server() is None:
+    if POSTGRESQL in journals and not postgres_answers():
         print(f"no PostgreSQL at {POSTGRES}: its journal is left out", file=sys.stderr)
         journals.remove(POSTGRESQL)
     met = True

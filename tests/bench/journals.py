@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, create_engine, make_url, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import create_engine, make_url, text, update
 
 from include.order_cancel import schema
 from include.order_cancel.flow import listed
@@ -16,29 +14,18 @@ from include.order_cancel.journal import Journal
 from include.order_cancel.placing import Placing
 from include.order_cancel.rows import State
 from include.simulator import plans
-from tests.unit.journal_fixtures import postgres_database
+from tests.databases import fresh_database
 
 SQLITE, POSTGRESQL = "SQLite", "PostgreSQL"
-POSTGRES = os.environ.get("ORDER_CANCEL_TEST_POSTGRES") or "postgresql+psycopg://postgres@127.0.0.1:5432/test"
 _PAGE = 500
 _OLD_PK = 10_000_001
-
-
-def postgres_server() -> URL | None:
-    """The PostgreSQL of the tests; None where it cannot be reached."""
-    url = make_url(POSTGRES)
-    try:
-        with create_engine(url, connect_args={"connect_timeout": 5}).connect():
-            return url
-    except OperationalError:
-        return None
 
 
 @contextmanager
 def journal(kind: str, folder: Path) -> Iterator[str]:
     """The URL of a journal that holds the newest schema and no rows."""
     if kind == POSTGRESQL:
-        with postgres_database(make_url(POSTGRES)) as url:
+        with fresh_database() as url:
             Journal.open(url).close()
             yield url
         return

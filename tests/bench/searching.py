@@ -18,7 +18,7 @@ from include.order_cancel.searching import PAGE, plans, search
 from tests.bench import journals
 from tests.bench.document import table
 from tests.bench.figures import Bench, Part, Target, say
-from tests.unit.journal_fixtures import FLOW
+from tests.journal_fixtures import FLOW
 from tests.unit.test_searching import SEARCHES, fill
 
 PLANS = 100_000

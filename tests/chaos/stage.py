@@ -184,6 +184,7 @@ def set_up(home: Path, say: Callable[[str], None], latency_ms: float) -> Iterato
         omnitron, erp = systems
         airflow = AirflowServer(
             home / "airflow",
+            patience=0,
             connections={
                 "omnitron": _connection(omnitron.url, "omnitron"),
                 "erp": _connection(erp.url, "erp"),

@@ -12,20 +12,19 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy
 
 from include.demo.airflow_server import PRELOAD, ROOT, AirflowServer
 from include.demo.processes import LOOPBACK, Kept, free_port
 from include.simulator import ErpSimulator, OmnitronSimulator, running
-from tests.conftest import fresh_database
-from tests.e2e.conftest import Place, connection
+from tests.databases import fresh_database
+from tests.e2e.place import Place, connection
 from tests.harness import journal_connection, settings
 
 HEARTBEAT_TIMEOUT = 20
@@ -73,13 +72,8 @@ class Worker:
 
     def kill(self) -> None:
         """End the worker and its tasks as a power cut would."""
-        assert self.process is not None
-        self.process.crash()
-        self.process = None
-
-    def stop(self) -> None:
         if self.process is not None:
-            self.process.stop()
+            self.process.crash()
             self.process = None
 
     def logs(self, run: str) -> dict[str, str]:
@@ -124,19 +118,36 @@ def _listens(port: int) -> bool:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, broker: str, postgres_server: sqlalchemy.URL) -> Iterator[Cluster]:
+def cluster(tmp_path: Path, broker: str, postgres_server: None) -> Iterator[Cluster]:
+    """Two schedulers and two workers."""
+    with clustered(tmp_path, broker, FLOWS, schedulers=2, workers=2) as found:
+        yield found
+
+
+@pytest.fixture
+def small_cluster(tmp_path: Path, broker: str, postgres_server: None) -> Iterator[Cluster]:
+    """One scheduler and one worker, for one flow."""
+    with clustered(tmp_path, broker, ["small"], schedulers=1, workers=1) as found:
+        yield found
+
+
+@contextmanager
+def clustered(
+    folder: Path, broker: str, flows: Iterable[str], *, schedulers: int, workers: int
+) -> Iterator[Cluster]:
+    """An Airflow under CeleryExecutor; one scheduler is the server's own."""
     with ExitStack() as stack:
-        metadata = stack.enter_context(fresh_database(postgres_server))
-        journal = stack.enter_context(fresh_database(postgres_server))
+        metadata = stack.enter_context(fresh_database())
+        journal = stack.enter_context(fresh_database())
         systems = {
             flow: (
                 stack.enter_context(running(OmnitronSimulator())),
                 stack.enter_context(running(ErpSimulator(auth="basic", idempotency=False, latency_ms=100))),
             )
-            for flow in FLOWS
+            for flow in flows
         }
         connections = {"order_cancel_journal": journal_connection(journal)}
-        variables = {"order_cancel_flows": json.dumps(list(FLOWS))}
+        variables = {"order_cancel_flows": json.dumps(list(flows))}
         for flow, (omnitron, erp) in systems.items():
             connections[f"omnitron_{flow}"] = connection(omnitron.url, "omnitron")
             connections[f"erp_{flow}"] = connection(erp.url, "erp")
@@ -160,21 +171,28 @@ def cluster(tmp_path: Path, broker: str, postgres_server: sqlalchemy.URL) -> Ite
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": metadata,
         }
         server = AirflowServer(
-            tmp_path / "central", connections=connections, variables=variables, env={**celery, **database}
+            folder / "central",
+            connections=connections,
+            variables=variables,
+            env={**celery, **database},
+            patience=0,
         )
         stack.enter_context(server)
-        stack.enter_context(_second_scheduler(server))
-        workers = [_worker(name, tmp_path / name, server) for name in ("worker_a", "worker_b")]
-        for worker in workers:
-            stack.callback(worker.stop)
+        for number in range(2, schedulers + 1):
+            stack.enter_context(_further_scheduler(server, number))
+        started = [
+            _worker(f"worker_{number}", folder / f"worker_{number}", server) for number in range(workers)
+        ]
+        for worker in started:
+            stack.callback(worker.kill)
             worker.start()
-        places = {flow: Place(server, flow, *systems[flow], journal) for flow in FLOWS}
-        yield Cluster(places, workers)
+        places = {flow: Place(server, flow, *systems[flow], journal) for flow in flows}
+        yield Cluster(places, started)
 
 
-def _second_scheduler(server: AirflowServer) -> Kept:
+def _further_scheduler(server: AirflowServer, number: int) -> Kept:
     command = [sys.executable, "-m", "airflow", "scheduler", "--skip-serve-logs"]
-    log = server.home / "second_scheduler.log"
+    log = server.home / f"scheduler_{number}.log"
     return Kept(command, env=server.environment, log=log, cwd=server.home)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 
+import pytest
+
 from include.order_cancel.rows import State
 from include.simulator import plans
 from tests.cluster.conftest import HEARTBEAT_TIMEOUT, Cluster
-from tests.e2e.conftest import Place
+from tests.e2e.place import Place
 
 COUNT = 2000
 PATIENCE = 400
@@ -24,6 +26,11 @@ def finished_run(place: Place) -> tuple[str, str]:
     return run, place.server.wait(place.dag_id, run, PATIENCE)
 
 
+def test_a_worker_that_shares_no_files_carries_a_small_batch(small_cluster: Cluster) -> None:
+    small_batch_by_tasks(small_cluster.places["small"])
+
+
+@pytest.mark.thorough
 def test_flows_run_on_two_workers_and_outlive_one_of_them(cluster: Cluster) -> None:
     began = time.monotonic()
     small_batch_by_tasks(cluster.places["small"])

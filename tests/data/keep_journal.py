@@ -5,7 +5,6 @@ The tests open each of these files with the newest code. It holds a plan in ever
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -19,10 +18,10 @@ from include.order_cancel import schema
 from include.order_cancel.journal import Journal, idempotency_key
 from include.order_cancel.placing import Placing
 from include.order_cancel.rows import Body, Event, Move, Relation, Row, State
-from tests.unit.journal_fixtures import FLOW, HOST, a_run, listed, postgres_database
+from tests.databases import fresh_database
+from tests.journal_fixtures import FLOW, HOST, a_run, listed
 
 KEPT = Path(__file__).with_name("journals")
-SERVER = os.environ.get("ORDER_CANCEL_TEST_POSTGRES") or "postgresql+psycopg://postgres@127.0.0.1:5432/test"
 SENT: Mapping[State, Mapping[str, Any]] = {
     State.SENDING: {"outcome": ""},
     State.ANSWERED: {"outcome": "accepted", "relation": Relation.CONTINUE, "http_status": 201},
@@ -92,7 +91,7 @@ def _keep_sqlite(file: Path) -> None:
 
 
 def _keep_postgresql(file: Path) -> None:
-    with postgres_database(make_url(SERVER)) as url:
+    with fresh_database() as url:
         _fill(url)
         plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         options = ("--inserts", "--no-owner", "--no-privileges", f"--dbname={plain}")

@@ -1,113 +1,20 @@
-"""One real Airflow for all end-to-end tests: a flow, an Omnitron and an ERP of its own for each of them."""
+"""One real Airflow for most end-to-end tests: a flow, an Omnitron and an ERP of its own for each of them."""
 
 from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, expect
 
 from include.demo.airflow_server import AirflowServer
-from include.order_cancel.journal import Journal
-from include.order_cancel.rows import Row, State
 from include.simulator import ErpSimulator, OmnitronSimulator, running
-from tests.harness import settings
-
-PATIENCE = 300.0
-DOUBT = {"erp__timeout_seconds": 4, "erp__in_doubt": "hold"}
-FLOWS: dict[str, dict[str, Any]] = {
-    "sizes": {"fan_out": 6},
-    "refused": {},
-    "bad_mapping": {},
-    "made_invalid": {},
-    "step_added": {},
-    "step_removed": {},
-    "killed_after": {"fan_out": 0, "lots": 1},
-    "killed_hold": DOUBT,
-    "killed_resend": {**DOUBT, "erp__in_doubt": "resend"},
-    "expiry": {},
-    "bad_login": {},
-    "large": {"fan_out": 4, "lots": 2},
-    "thousands": {},
-    "seven_refused": {"fan_out": 10},
-    "many_refused": {"fan_out": 6},
-    "bulk_killed": {"lots": 2},
-}
-BROKEN = "broken"
-
-
-@dataclass
-class Place:
-    """One flow in the running Airflow, with its two systems."""
-
-    server: AirflowServer
-    flow: str
-    omnitron: Any
-    erp: Any
-    journal_url: str
-
-    @property
-    def dag_id(self) -> str:
-        return f"order_cancel__{self.flow}"
-
-    def start(self, **conf: Any) -> str:
-        self.server.wait_for_dag(self.dag_id)
-        return self.server.trigger(self.dag_id, conf)
-
-    def run(self, **conf: Any) -> tuple[str, str]:
-        """A whole run: its id and how it ended."""
-        run = self.start(**conf)
-        return run, self.ended(run)
-
-    def ended(self, run: str) -> str:
-        return self.server.wait(self.dag_id, run, PATIENCE)
-
-    def states(self, run: str) -> dict[str, str | None]:
-        return self.server.states(self.dag_id, run)
-
-    def instance(self, run: str, task: str, name: str | None = None) -> dict[str, Any]:
-        """A task instance, of a mapped task the one with this name."""
-        found = self.server.task_instances(self.dag_id, run)
-        return next(ti for ti in found if ti["task_id"] == task and name in (None, ti["rendered_map_index"]))
-
-    def log(self, run: str, task: str, name: str | None = None) -> str:
-        return self.server.log(self.instance(run, task, name))
-
-    def clear(self, run: str, task: str, name: str) -> None:
-        self.server.clear(self.dag_id, run, [(task, self.instance(run, task, name)["map_index"])])
-
-    def change_settings(self, **changes: Any) -> None:
-        self.server.set_variable(f"order_cancel_flow__{self.flow}", json.dumps(of_flow(self.flow, **changes)))
-
-    def rows(self) -> dict[str, Row]:
-        journal = Journal.open(self.journal_url)
-        try:
-            return {row.pk: row for row in journal.find(self.flow)}
-        finally:
-            journal.close()
-
-    def pid_working_on(self, pk: str) -> int:
-        """The process that holds the lease of a plan: the lease's owner ends with it."""
-        return int(self.rows()[pk].owner.rpartition(":")[2])
-
-    def await_(self, happened: Callable[[], Any], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not happened():
-            assert time.monotonic() < deadline, f"{what} did not come within {PATIENCE:g} s"
-            time.sleep(0.05)
-
-    def await_state(self, pk: str, state: State) -> None:
-        self.await_(lambda: pk in self.rows() and self.rows()[pk].state is state, f"plan {pk} {state}")
-
-
-def connection(url: str, login: str) -> dict[str, Any]:
-    return {"conn_type": "http", "host": url, "login": login, "password": "secret"}
+from tests.e2e.page_place import browsing
+from tests.e2e.place import BROKEN, FLOWS, FRESH, Place, connection, of_flow, with_users
 
 
 @pytest.fixture(scope="session")
@@ -128,16 +35,27 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Place
             variables[f"order_cancel_flow__{flow}"] = json.dumps(of_flow(flow))
         variables[f"order_cancel_flow__{BROKEN}"] = json.dumps({"omnitron": {"cancel_status": "wating"}})
         connections["omnitron_bad_login"]["password"] = "wrong"
-        server = AirflowServer(home, connections=connections, variables=variables)
+        # What a flow asks that the page makes without naming Connections.
+        connections |= {name: connections[f"{name}_standing"] for name in ("omnitron", "erp")}
+        server = AirflowServer(
+            home,
+            connections=connections,
+            variables=variables,
+            env=with_users(tmp_path_factory.mktemp("users")),
+            patience=0,
+        )
         stack.enter_context(server)
         journal_url = f"sqlite:///{home / 'order_cancel.db'}"
         yield {
             **{flow: Place(server, flow, *systems[flow], journal_url) for flow in FLOWS},
+            FRESH: Place(server, FRESH, *systems["standing"], journal_url),
             BROKEN: Place(server, BROKEN, None, None, journal_url),
         }
 
 
-def of_flow(flow: str, **changes: Any) -> dict[str, Any]:
-    """The settings of a flow of these tests, changed."""
-    connections = {"omnitron__conn_id": f"omnitron_{flow}", "erp__conn_id": f"erp_{flow}"}
-    return settings(**{**connections, **FLOWS[flow], **changes})
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """The machine's Chromium, without a window. Its event loop ends with the file: it would disturb others."""
+    expect.set_options(timeout=90_000)  # the machine may be busy with other tests
+    with browsing(chromium) as found:
+        yield found

@@ -1,4 +1,4 @@
-"""An Airflow whose users differ in what they may do, a flow with a refused and a doubtful plan, and a browser."""
+"""A flow with a refused and a doubtful plan, and a browser in which people of different rights look at it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
 
 from include.demo.airflow_server import AirflowServer
 from include.simulator import ErpSimulator, OmnitronSimulator, plans, running
-from tests.e2e.conftest import Place, connection
+from tests.e2e.place import Place, connection, with_users
 from tests.harness import settings
 
 FLOW = "cancels"
 EVIL = "<script>document.title = 'taken'</script><b>müşteri bloke</b>"
-USERS = {"editor": "op", "operator": "user", "viewer": "viewer", "admin": "admin"}
-EDITED, DOUBTFUL, UNTOUCHED = 5002, 5003, 5004
+FIRST = 9001
+EDITED, DOUBTFUL, UNTOUCHED = 9002, 9003, 9004
 
 
 @dataclass
@@ -31,24 +31,20 @@ class PagePlace(Place):
         return f"order-cancel/flows/{self.flow}/plans/{self.rows()[str(pk)].id}"
 
 
-def with_users(folder: Path) -> dict[str, str]:
-    """Airflow's environment with these users, each with its name for a password; `folder` keeps the passwords."""
-    passwords = folder / "passwords.json"
-    passwords.write_text(json.dumps({name: name for name in USERS}))
-    return {
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{n}:{r}" for n, r in USERS.items()),
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-    }
+def carried(place: Place) -> PagePlace:
+    """The flow once five plans have been carried: two are refused, one is in doubt, two are done."""
+    place.omnitron.simulator.put_plans(plans(7, 5, first_pk=FIRST))
+    for pk in (EDITED, UNTOUCHED):
+        place.erp.simulator.fail("refuse", plan=pk, body=EVIL, times=1)
+    place.erp.simulator.fail("drop", plan=DOUBTFUL, times=1, effect=True)
+    assert place.run()[1] == "failed"
+    return PagePlace(place.server, place.flow, place.omnitron, place.erp, place.journal_url)
 
 
 @contextmanager
 def page_place(home: Path) -> Iterator[PagePlace]:
-    """Five plans have been carried: two are refused, one is in doubt, two are done."""
-    with running(OmnitronSimulator(plans(7, 5))) as omnitron, running(ErpSimulator(auth="basic")) as erp:
-        for pk in (EDITED, UNTOUCHED):
-            erp.simulator.fail("refuse", plan=pk, body=EVIL, times=1)
-        erp.simulator.fail("drop", plan=DOUBTFUL, times=1, effect=True)
+    """An Airflow with this one flow, its five plans carried."""
+    with running(OmnitronSimulator()) as omnitron, running(ErpSimulator(auth="basic")) as erp:
         server = AirflowServer(
             home,
             connections={"omnitron": connection(omnitron.url, "omnitron"), "erp": connection(erp.url, "erp")},
@@ -59,9 +55,7 @@ def page_place(home: Path) -> Iterator[PagePlace]:
             env=with_users(home.parent),
         )
         with server:
-            place = PagePlace(server, FLOW, omnitron, erp, f"sqlite:///{home / 'order_cancel.db'}")
-            assert place.run()[1] == "failed"
-            yield place
+            yield carried(Place(server, FLOW, omnitron, erp, f"sqlite:///{home / 'order_cancel.db'}"))
 
 
 @contextmanager

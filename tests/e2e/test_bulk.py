@@ -6,9 +6,13 @@ import os
 import signal
 from collections import Counter
 
+import pytest
+
 from include.order_cancel.rows import State
 from include.simulator import plans
-from tests.e2e.conftest import Place
+from tests.e2e.place import Place
+
+pytestmark = pytest.mark.thorough
 
 
 def sent_and_written_once(place: Place, pks: set[int]) -> None:

@@ -7,16 +7,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy
 
 from include.demo.airflow_server import ROOT, AirflowServer
 from include.simulator import plans, running
 from tests.canaries import CANARIES, LOGIN, TOKEN_LOGIN, CanaryErp, CanaryOmnitron, dump, singing
+from tests.e2e.place import PATIENCE
 from tests.harness import MAPPING, settings
+
+pytestmark = pytest.mark.thorough
 
 JOURNAL_PASSWORD = "canary-journal/pass+word"
 ALL = {**CANARIES, "the journal's password": JOURNAL_PASSWORD}
@@ -126,14 +131,17 @@ def test_no_secret_leaves_a_connection(tmp_path: Path, postgres_url: str) -> Non
             variables[f"order_cancel_flow__{flow}"] = json.dumps(
                 settings(**{"erp__reference_path": "reference", "mapping": MAPPING, **names, **changes})
             )
-        server = AirflowServer(tmp_path / "airflow", connections=given, variables=variables)
+        server = AirflowServer(tmp_path / "airflow", connections=given, variables=variables, patience=0)
         with processes.watched(), server:
-            ended = {flow: _run(server, flow) for flow in FLOWS}
-            shown = b"".join(
-                command_line(server, *arguments, "--flow", flow)
+            runs = {flow: _start(server, flow) for flow in FLOWS}
+            ended = {flow: server.wait(_dag_of(flow), run, PATIENCE) for flow, run in runs.items()}
+            commands = [
+                [*arguments, "--flow", flow]
                 for flow in ("by_basic", "by_token", "login_fails")
                 for arguments in (["plans"], ["plan", "5001", "--json"], ["plan", "5002"], ["check"])
-            )
+            ]
+            with ThreadPoolExecutor(3) as side_by_side:
+                shown = b"".join(side_by_side.map(lambda command: command_line(server, *command), commands))
 
         assert ended == dict.fromkeys(FLOWS, "failed")
         logs = b"".join(file.read_bytes() for file in (server.home / "logs").rglob("*.log"))
@@ -151,10 +159,13 @@ def test_no_secret_leaves_a_connection(tmp_path: Path, postgres_url: str) -> Non
         assert singing(b"\n".join(processes.seen), ALL) == []
 
 
-def _run(server: AirflowServer, flow: str) -> str:
-    dag_id = f"order_cancel__{flow}"
-    server.wait_for_dag(dag_id)
-    return server.wait(dag_id, server.trigger(dag_id))
+def _start(server: AirflowServer, flow: str) -> str:
+    server.wait_for_dag(_dag_of(flow))
+    return server.trigger(_dag_of(flow))
+
+
+def _dag_of(flow: str) -> str:
+    return f"order_cancel__{flow}"
 
 
 @contextmanager

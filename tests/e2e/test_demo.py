@@ -85,6 +85,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
     running.until_nothing_is_left()
 
 
+@pytest.mark.thorough
 def test_a_demo_goes_as_expected_stays_up_and_ends_on_ctrl_c(demo: Demo) -> None:
     demo.read_until("Ctrl-C ends everything.")
     ui = f"http://127.0.0.1:{demo.environment['DEMO_PORT_UI']}"
@@ -120,6 +121,7 @@ def test_a_taken_port_is_said_by_number_before_anything_starts(tmp_path: Path) -
     assert [file.name for file in folder.iterdir()] == ["lock"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("moment", "number"),
     [
@@ -141,6 +143,7 @@ def test_an_interruption_at_any_moment_leaves_no_process(
     assert demo.left() == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("moment", ["preparing Airflow", "Airflow answers"])
 def test_a_demo_that_is_killed_outright_leaves_no_process(demo: Demo, moment: str) -> None:
     demo.read_until(moment)
@@ -151,6 +154,7 @@ def test_a_demo_that_is_killed_outright_leaves_no_process(demo: Demo, moment: st
     demo.until_nothing_is_left()
 
 
+@pytest.mark.thorough
 def test_a_second_interruption_does_not_disturb_the_end(demo: Demo) -> None:
     demo.read_until("Airflow answers")
 

@@ -11,7 +11,8 @@ import pytest
 
 from include.order_cancel.rows import State
 from include.simulator import plans
-from tests.e2e.conftest import BROKEN, Place, of_flow
+from tests.e2e.place import BROKEN, Place, of_flow
+from tests.shares import thorough
 
 TASKS = ["login", "get_data_from_omnitron", "bulk", "open_plans", "report", "gate"]
 
@@ -23,7 +24,7 @@ def delivered_once(place: Place, pks: list[int]) -> None:
         assert place.omnitron.simulator.status(pk) == "approved"
 
 
-@pytest.mark.parametrize("count", [0, 1, 6])
+@pytest.mark.parametrize("count", [thorough(0), 1, thorough(6)])
 def test_every_plan_of_a_batch_is_sent_once_and_written_back_once(
     places: dict[str, Place], count: int
 ) -> None:
@@ -42,6 +43,7 @@ def test_every_plan_of_a_batch_is_sent_once_and_written_back_once(
     delivered_once(place, list(range(first, first + count)))
 
 
+@pytest.mark.thorough
 def test_a_refused_plan_is_red_and_named_and_clearing_it_finishes_it_alone(places: dict[str, Place]) -> None:
     place = places["refused"]
     place.omnitron.simulator.put_plans(plans(7, 3))
@@ -67,6 +69,7 @@ def test_a_refused_plan_is_red_and_named_and_clearing_it_finishes_it_alone(place
     delivered_once(place, [5001, 5003])
 
 
+@pytest.mark.thorough
 def test_a_mended_mapping_is_used_by_the_cleared_task(places: dict[str, Place]) -> None:
     place = places["bad_mapping"]
     place.omnitron.simulator.put_plans(plans(7, 2))
@@ -87,6 +90,7 @@ def test_a_mended_mapping_is_used_by_the_cleared_task(places: dict[str, Place]) 
     assert "settings have changed" in place.log(run, "plan.mapping", "1000005001 / 5001")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("flow", "changed"),
     [
@@ -115,6 +119,7 @@ def test_settings_changed_during_a_run_do_not_reach_its_plans(
     assert [sorted(body) for body in bodies] == [["amount", "orderNumber", "plan"]] * 3
 
 
+@pytest.mark.thorough
 def test_a_failed_login_makes_the_run_red_and_says_why(places: dict[str, Place]) -> None:
     place = places["bad_login"]
 
@@ -128,6 +133,7 @@ def test_a_failed_login_makes_the_run_red_and_says_why(places: dict[str, Place])
     assert place.instance(run, "gate")["state"] == "failed"
 
 
+@pytest.mark.thorough
 def test_a_broken_flow_keeps_its_dag_and_lists_every_problem(places: dict[str, Place]) -> None:
     place = places[BROKEN]
 
@@ -140,6 +146,7 @@ def test_a_broken_flow_keeps_its_dag_and_lists_every_problem(places: dict[str, P
     assert "did you mean 'waiting'" in log
 
 
+@pytest.mark.thorough
 def test_a_task_killed_before_the_write_back_sends_nothing_again(places: dict[str, Place]) -> None:
     place = places["killed_after"]
     place.omnitron.simulator.put_plans(plans(7, 1))
@@ -155,6 +162,7 @@ def test_a_task_killed_before_the_write_back_sends_nothing_again(places: dict[st
     assert place.rows()["5001"].state is State.DONE
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("flow", "requests", "ends"), [("killed_hold", 1, "failed"), ("killed_resend", 2, "success")]
 )
@@ -178,6 +186,7 @@ def test_a_task_killed_while_the_erp_works_leaves_doubt_that_the_policy_settles(
     assert place.rows()["5001"].state is (State.IN_DOUBT if flow == "killed_hold" else State.DONE)
 
 
+@pytest.mark.thorough
 def test_a_token_that_expires_in_mid_run_costs_one_login(places: dict[str, Place]) -> None:
     place = places["expiry"]
     place.omnitron.simulator.put_plans(plans(7, 4))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,26 +17,18 @@ from tests.e2e.page_place import (
     FLOW,
     UNTOUCHED,
     PagePlace,
-    browsing,
+    carried,
     framed,
-    page_place,
     run_url,
     serious,
     signed_in,
 )
-from tests.harness import settings
+from tests.e2e.place import Place, of_flow
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PagePlace]:
-    with page_place(tmp_path_factory.mktemp("page") / "airflow") as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with browsing(chromium) as found:
-        yield found
+def place(places: dict[str, Place]) -> PagePlace:
+    return carried(places[FLOW])
 
 
 def test_nobody_gets_in_without_signing_in(place: PagePlace) -> None:
@@ -45,6 +36,7 @@ def test_nobody_gets_in_without_signing_in(place: PagePlace) -> None:
         assert requests.get(f"{place.server.url}/order-cancel/{path}", timeout=30).status_code == 401
 
 
+@pytest.mark.thorough
 def test_a_viewer_sees_and_cannot_touch(place: PagePlace, browser: Browser) -> None:
     page = signed_in(browser, place, "viewer")
     frame = framed(page, place, place.plan_path(UNTOUCHED))
@@ -61,6 +53,7 @@ def test_a_viewer_sees_and_cannot_touch(place: PagePlace, browser: Browser) -> N
     assert place.rows()[str(UNTOUCHED)].state is State.FAILED
 
 
+@pytest.mark.thorough
 def test_answers_with_html_are_text(place: PagePlace, browser: Browser) -> None:
     page = signed_in(browser, place, "editor")
     frame = framed(page, place, place.plan_path(UNTOUCHED))
@@ -72,7 +65,7 @@ def test_answers_with_html_are_text(place: PagePlace, browser: Browser) -> None:
 
 def test_a_failed_plan_is_edited_and_sent(place: PagePlace, browser: Browser) -> None:
     page = signed_in(browser, place, "operator")
-    frame = framed(page, place, "order-cancel/plans?state=failed")
+    frame = framed(page, place, f"order-cancel/plans?flow={FLOW}&state=failed")
     frame.get_by_role("link", name=f"/ {EDITED}").click()
     frame.get_by_role("button", name="Edit the request").click()
     body = frame.get_by_role("textbox", name="Request")
@@ -91,6 +84,7 @@ def test_a_failed_plan_is_edited_and_sent(place: PagePlace, browser: Browser) ->
     expect(frame.get_by_text("edited by operator")).to_be_visible()
 
 
+@pytest.mark.thorough
 def test_a_plan_in_doubt_is_resolved(place: PagePlace, browser: Browser) -> None:
     assert place.rows()[str(DOUBTFUL)].state is State.IN_DOUBT
     page = signed_in(browser, place, "operator")
@@ -105,6 +99,7 @@ def test_a_plan_in_doubt_is_resolved(place: PagePlace, browser: Browser) -> None
     assert place.omnitron.simulator.status(DOUBTFUL) == "approved"
 
 
+@pytest.mark.thorough
 def test_the_tabs_of_a_run_and_of_a_task_show_their_plans(place: PagePlace, browser: Browser) -> None:
     runs = place.server.pages(f"/dags/{place.dag_id}/dagRuns", "dag_runs")
     run = next(found["dag_run_id"] for found in runs if not found["conf"])
@@ -113,12 +108,13 @@ def test_the_tabs_of_a_run_and_of_a_task_show_their_plans(place: PagePlace, brow
     page.get_by_role("link", name="Plans", exact=True).click()
     expect(page.frame_locator("iframe").get_by_role("link", name=f"/ {UNTOUCHED}")).to_be_visible()
 
-    instance = place.instance(run, "plan.write_to_erp", f"1000005004 / {UNTOUCHED}")
+    instance = place.instance(run, "plan.write_to_erp", f"100000{UNTOUCHED} / {UNTOUCHED}")
     page.goto(f"{run_url(place, run)}/tasks/plan.write_to_erp/mapped/{instance['map_index']}")
     page.get_by_role("link", name="Plan", exact=True).click()
     expect(page.frame_locator("iframe").get_by_role("heading", name=f"/ {UNTOUCHED}")).to_be_visible()
 
 
+@pytest.mark.thorough
 def test_the_logs_lead_to_the_page(place: PagePlace, browser: Browser) -> None:
     runs = place.server.pages(f"/dags/{place.dag_id}/dagRuns", "dag_runs")
     run = next(found["dag_run_id"] for found in runs if not found["conf"])
@@ -127,7 +123,9 @@ def test_the_logs_lead_to_the_page(place: PagePlace, browser: Browser) -> None:
     expect(page.get_by_role("link", name=f"/ {UNTOUCHED}")).to_be_visible()
 
     page.goto(
-        address_after("its journey: ", place.log(run, "plan.write_to_erp", f"1000005004 / {UNTOUCHED}"))
+        address_after(
+            "its journey: ", place.log(run, "plan.write_to_erp", f"100000{UNTOUCHED} / {UNTOUCHED}")
+        )
     )
     expect(page.get_by_role("heading", name=f"/ {UNTOUCHED}")).to_be_visible()
 
@@ -136,6 +134,7 @@ def address_after(words: str, log: str) -> str:
     return log.partition(words)[2].split()[0]
 
 
+@pytest.mark.thorough
 def test_a_step_leads_to_its_log_in_airflow(place: PagePlace, browser: Browser) -> None:
     page = signed_in(browser, place, "viewer")
     framed(page, place, place.plan_path(UNTOUCHED)).get_by_role("link", name="log").last.click()
@@ -143,18 +142,20 @@ def test_a_step_leads_to_its_log_in_airflow(place: PagePlace, browser: Browser) 
     page.wait_for_url(lambda url: "/tasks/plan." in url and "/plugin/" not in url)
 
 
+@pytest.mark.thorough
 def test_a_flow_is_copied_and_deleted_as_the_user(place: PagePlace, browser: Browser) -> None:
+    flows = place.server.variable("order_cancel_flows")
     login = {"url": "/token", "body": {"password": "{{ password }}"}}  # Airflow's API shows stars for it
-    place.server.set_variable(f"order_cancel_flow__{FLOW}", json.dumps(settings(erp__login=login)))
+    place.change_settings(erp__login=login)
     page = signed_in(browser, place, "editor")
     frame = framed(page, place, "order-cancel/flows")
-    frame.get_by_role("button", name="Copy").click()
+    frame.get_by_role("row", name=FLOW).get_by_role("button", name="Copy").click()
     frame.get_by_label("Name of the flow").fill("copied")
     frame.locator("#name-go").click()
     delete = frame.locator("[data-delete=copied]")
     delete.wait_for()
-    assert exported(place, "copied") == settings(erp__login=login) | {"schedule": None}
-    place.server.set_variable(f"order_cancel_flow__{FLOW}", json.dumps(settings()))
+    assert exported(place, "copied") == of_flow(FLOW, erp__login=login) | {"schedule": None}
+    place.change_settings()
 
     delete.click()
     frame.get_by_label("Name of the flow").fill("wrong")
@@ -163,7 +164,7 @@ def test_a_flow_is_copied_and_deleted_as_the_user(place: PagePlace, browser: Bro
     frame.get_by_label("Name of the flow").fill("copied")
     frame.locator("#name-go").click()
     expect(delete).to_have_count(0)
-    assert place.server.variable("order_cancel_flows") == json.dumps([FLOW])
+    assert place.server.variable("order_cancel_flows") == flows
     assert place.server.variable("order_cancel_flow__copied") is None
 
 
@@ -175,6 +176,7 @@ def exported(place: PagePlace, flow: str) -> Any:
     return answer.json()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(place: PagePlace, browser: Browser, scheme: Any) -> None:
     page = signed_in(browser, place, "editor", color_scheme=scheme, bypass_csp=True)
@@ -188,6 +190,7 @@ def test_axe_finds_nothing_serious(place: PagePlace, browser: Browser, scheme: A
     assert not any(findings.values()), findings
 
 
+@pytest.mark.thorough
 def test_the_page_follows_airflows_colours(place: PagePlace, browser: Browser) -> None:
     page = signed_in(browser, place, "viewer", color_scheme="light")
     page.evaluate("localStorage.setItem('theme', 'dark')")
@@ -196,6 +199,7 @@ def test_the_page_follows_airflows_colours(place: PagePlace, browser: Browser) -
     expect(html).to_have_attribute("data-theme", "dark")
 
 
+@pytest.mark.thorough
 def test_a_phone_shows_the_page_without_scrolling_sideways(place: PagePlace, browser: Browser) -> None:
     page = signed_in(browser, place, "editor", viewport={"width": 390, "height": 800})
     for path in ("order-cancel/", "order-cancel/flows", "order-cancel/plans", place.plan_path(UNTOUCHED)):

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, FrameLocator, Page, expect
 
-from include.demo.airflow_server import AirflowServer
 from include.order_cancel.rows import State
-from include.simulator import ErpSimulator, OmnitronSimulator, plans, running
-from tests.e2e.conftest import Place, connection
-from tests.e2e.page_place import browsing, framed, serious, signed_in, with_users
-from tests.harness import settings
+from include.simulator import plans
+from tests.e2e.page_place import framed, serious, signed_in
+from tests.e2e.place import FRESH, Place
 
-FRESH, STANDING = "fresh", "standing"
+pytestmark = pytest.mark.thorough
+
+STANDING = "standing"  # a flow that has never run
 BROKEN = (
     "def transform(plan, attributes):\n    attributes['log.seen'] = 'yes'\n    return plan['no such field']\n"
 )
@@ -27,28 +26,11 @@ MAPPING = '[{"operation": "shift", "spec": {"pk": "plan", "order": {"number": "o
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """An Airflow with Connections and one flow that has never run; the flow of the place is still to be made."""
-    home = tmp_path_factory.mktemp("settings") / "airflow"
-    with running(OmnitronSimulator(plans(7, 2))) as omnitron, running(ErpSimulator(auth="basic")) as erp:
-        server = AirflowServer(
-            home,
-            connections={"omnitron": connection(omnitron.url, "omnitron"), "erp": connection(erp.url, "erp")},
-            variables={
-                "order_cancel_flows": json.dumps([STANDING]),
-                f"order_cancel_flow__{STANDING}": json.dumps(settings()),
-            },
-            env=with_users(home.parent),
-        )
-        with server:
-            yield Place(server, FRESH, omnitron, erp, f"sqlite:///{home / 'order_cancel.db'}")
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    expect.set_options(timeout=90_000)  # the machine may be busy with other tests
-    with browsing(chromium) as found:
-        yield found
+def fresh(places: dict[str, Place]) -> Place:
+    """A flow that is still to be made; the Connections that it will use have two plans and an ERP behind them."""
+    place = places[FRESH]
+    place.omnitron.simulator.put_plans(plans(7, 2))
+    return place
 
 
 def stored(place: Place, flow: str) -> dict[str, Any]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+
+import pytest
 
 from include.demo.airflow_server import AirflowServer
 from include.order_cancel.rows import State
 from include.simulator import ErpSimulator, OmnitronSimulator, plans, running
-from tests.e2e.conftest import PATIENCE, Place, connection
+from tests.e2e.place import PATIENCE, Place, connection
 from tests.harness import journal_connection, settings
+
+pytestmark = pytest.mark.thorough
 
 DAG = "order_cancel__shared"
 COUNT = 6
@@ -27,10 +33,11 @@ def test_no_plan_is_taken_by_both(tmp_path: Path, postgres_url: str) -> None:
         }
         variables = {"order_cancel_flows": '["shared"]', "order_cancel_flow__shared": json.dumps(settings())}
         homes = [
-            AirflowServer(tmp_path / name, connections=connections, variables=variables)
+            AirflowServer(tmp_path / name, connections=connections, variables=variables, patience=0)
             for name in ("a", "b")
         ]
-        with homes[0], homes[1]:
+        with ExitStack() as stack, ThreadPoolExecutor() as side_by_side:
+            list(side_by_side.map(stack.enter_context, homes))
             for home in homes:
                 home.wait_for_dag(DAG)
             runs = [(home, home.trigger(DAG)) for home in homes]

@@ -11,14 +11,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import create_engine, update
 
 from include.demo.airflow_server import ROOT, AirflowServer
 from include.order_cancel import schema
 from include.order_cancel.rows import State
 from include.simulator import ErpSimulator, OmnitronSimulator, plans, running
-from tests.e2e.conftest import PATIENCE, Place, connection
+from tests.e2e.place import PATIENCE, Place, connection
 from tests.harness import settings
+
+pytestmark = pytest.mark.thorough
 
 CONSUMER = """
 import json
@@ -93,6 +96,7 @@ def test_a_flow_is_watched_followed_and_kept(tmp_path: Path) -> None:
         server = AirflowServer(
             tmp_path / "airflow",
             dags=dags,
+            patience=0,
             connections={
                 "omnitron": connection(omnitron.url, "omnitron"),
                 "erp": connection(erp.url, "erp"),

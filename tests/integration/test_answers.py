@@ -15,7 +15,7 @@ from include.order_cancel.under_way import Plan
 from include.simulator import ErpSimulator, OmnitronSimulator, plans
 from tests.harness import MAPPING, Crash, Flow
 from tests.integration.conftest import SEED, MakeFlow
-from tests.unit.journal_fixtures import let_deadline_pass
+from tests.journal_fixtures import let_deadline_pass
 
 LOGIN = {
     "url": "/token",

@@ -17,6 +17,8 @@ from tests.integration.conftest import SEED
 FOLDER = Path(__file__).parents[1] / "cases" / "scripts" / "bad"
 # A case about the document that it is given, which a flow gives otherwise.
 BY_THEIR_INPUT = {"surrogates_in_the_input"}
+GROUPS = 8
+QUICK_GROUPS = {("plan lane", 0), ("bulk lane", 1)}
 NEIGHBOURS = 10
 FIRST = 5001
 
@@ -79,9 +81,23 @@ def text_of(case: dict[str, Any]) -> str:
     return script if isinstance(script, str) else "\n".join(script)
 
 
-@pytest.mark.parametrize("fan_out", [200, 0], ids=["plan lane", "bulk lane"])
-def test_a_bad_script_ends_its_own_plan_and_no_other(make_flow: Callable[..., Flow], fan_out: int) -> None:
-    cases = bad_cases()
+@pytest.mark.parametrize(
+    ("fan_out", "group"),
+    [
+        pytest.param(
+            fan_out,
+            group,
+            id=f"{lane}, group {group}",
+            marks=[] if (lane, group) in QUICK_GROUPS else pytest.mark.thorough,
+        )
+        for fan_out, lane in ((200, "plan lane"), (0, "bulk lane"))
+        for group in range(GROUPS)
+    ],
+)
+def test_a_bad_script_ends_its_own_plan_and_no_other(
+    make_flow: Callable[..., Flow], fan_out: int, group: int
+) -> None:
+    cases = dict(list(bad_cases().items())[group::GROUPS])
     pks = {name: FIRST + NEIGHBOURS + place for place, name in enumerate(cases)}
     texts = {name: text_of(case) for name, case in cases.items()}
     scripts = {

@@ -16,6 +16,7 @@ from include.order_cancel.journal import Journal
 from include.order_cancel.rows import Move, State
 from tests.harness import Flow
 from tests.integration.conftest import MakeFlow
+from tests.journal_fixtures import let_deadline_pass
 
 
 def spoil(flow: Flow, pragma: str) -> None:
@@ -119,6 +120,7 @@ def test_a_commit_that_failed_once_ends_the_task_and_its_retry_goes_on_from_the_
     with pytest.raises(JournalDown, match="gone for a moment"):
         flow.run()
     kept = flow.state(5001)
+    let_deadline_pass(flow.journal_url, flow.row(5001))
     flow.run_again()
 
     assert kept == {State.SENDING: "fetched", State.ANSWERED: "sending", State.DONE: "answered"}[state]

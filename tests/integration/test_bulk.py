@@ -16,7 +16,8 @@ from include.order_cancel import schema
 from include.order_cancel.rows import State
 from tests.harness import MAPPING, Flow
 from tests.integration.conftest import MakeFlow
-from tests.unit.journal_fixtures import let_deadline_pass, let_pass
+from tests.journal_fixtures import let_deadline_pass, let_pass
+from tests.shares import thorough
 
 PATIENCE_SECONDS = 30.0
 
@@ -150,6 +151,7 @@ def test_a_rate_is_kept_side_by_side(make_flow: MakeFlow) -> None:
     assert set(flow.states().values()) == {"done"}
 
 
+@pytest.mark.thorough
 def test_a_request_that_waited_long_for_its_turn_is_not_taken_for_lost(make_flow: MakeFlow) -> None:
     flow = make_flow(8, fan_out=0, lots=1, erp__requests_per_second=2, erp__timeout_seconds=0.5)
 
@@ -230,7 +232,7 @@ def test_a_lot_killed_before_its_write_backs_sends_nothing_again(make_flow: Make
     assert Counter(call.pk for call in flow.sent()) == dict.fromkeys(range(5001, 5041), 1)
 
 
-@pytest.mark.parametrize("policy", ["hold", "resend"])
+@pytest.mark.parametrize("policy", ["hold", thorough("resend")])
 def test_a_lot_killed_between_intent_and_answer_follows_the_policy(make_flow: MakeFlow, policy: str) -> None:
     flow = make_flow(20, fan_out=0, lots=1, erp__max_in_flight=4, erp__in_doubt=policy)
     flow.erp.simulator.fail("delay", plan="*", seconds=60, after=6)
@@ -253,6 +255,7 @@ def test_a_lot_killed_between_intent_and_answer_follows_the_policy(make_flow: Ma
         assert all(len(set(flow.keys(int(row.pk)))) == 1 for row in on_the_wire)
 
 
+@pytest.mark.thorough
 def test_a_frozen_workers_plans_are_left_alone_until_their_requests_are_over(make_flow: MakeFlow) -> None:
     flow = make_flow(4, fan_out=0, lots=1, erp__timeout_seconds=1, erp__in_doubt="resend")
     flow.erp.simulator.fail("delay", plan=5001, seconds=60, times=1)

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,8 @@ from include.order_cancel.rows import State
 from tests.harness import Flow, Outcome
 from tests.integration.conftest import MakeFlow
 from tests.integration.test_bulk import PATIENCE_SECONDS, until
-from tests.unit.journal_fixtures import let_deadline_pass, let_lease_lapse, let_run_die
+from tests.journal_fixtures import let_deadline_pass, let_lease_lapse, let_run_die
+from tests.shares import thorough
 
 INTENT, LOOK, WIRE, ANSWER, WRITE_BACK = (
     "after the intent's commit, before the last look",
@@ -35,6 +37,7 @@ INTENT, LOOK, WIRE, ANSWER, WRITE_BACK = (
 )
 MOMENTS = (INTENT, LOOK, WIRE, ANSWER, WRITE_BACK)
 LANES = {"bulk": {"fan_out": 0, "lots": 1}, "plan": {"fan_out": 5}}
+QUICK_ONES = {("plan", LOOK), ("bulk", WIRE), ("plan", ANSWER), ("bulk", WRITE_BACK)}
 NOTICED_SECONDS = 2.7  # from so long a pause on, the last look before the first byte asks the journal again
 
 
@@ -135,8 +138,13 @@ def frozen(make_flow: MakeFlow, journal_url: str) -> Callable[..., Flow]:
     return make
 
 
-@pytest.mark.parametrize("lane", LANES)
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    ("lane", "moment"),
+    [
+        pytest.param(lane, moment, marks=[] if (lane, moment) in QUICK_ONES else pytest.mark.thorough)
+        for lane, moment in product(LANES, MOMENTS)
+    ],
+)
 def test_a_plan_whose_worker_slept_is_delivered_once_by_its_successor(
     frozen: Callable[..., Flow], lane: str, moment: str
 ) -> None:
@@ -157,7 +165,7 @@ def test_a_plan_whose_worker_slept_is_delivered_once_by_its_successor(
     assert flow.omnitron.simulator.transitions == [(5001, "waiting", "approved")]
 
 
-@pytest.mark.parametrize("moment", [INTENT, LOOK, WIRE, ANSWER])
+@pytest.mark.parametrize("moment", [INTENT, thorough(LOOK), thorough(WIRE), thorough(ANSWER)])
 def test_where_doubt_is_held_a_worker_that_slept_repeats_nothing_and_writes_nothing_back(
     frozen: Callable[..., Flow], moment: str
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from include.order_cancel.journal import Journal
 from tests.harness import Flow
 from tests.integration.conftest import MakeFlow
+from tests.shares import thorough
 
 IN_FLIGHT = 64  # the default of erp.max_in_flight
 
@@ -27,10 +28,9 @@ def delivered_once(flow: Flow, count: int) -> bool:
 
 @pytest.mark.parametrize(
     "fault",
-    [{"kind": "status", "status": 503}, {"kind": "drop"}],
-    ids=["503", "cut off"],
+    [pytest.param({"kind": "status", "status": 503}, id="503"), thorough({"kind": "drop"}, id="cut off")],
 )
-@pytest.mark.parametrize("count", [1000, 50], ids=["side by side", "plan by plan"])
+@pytest.mark.parametrize("count", [thorough(1000, id="side by side"), pytest.param(50, id="plan by plan")])
 def test_an_erp_that_is_down_sees_at_most_three_times_what_may_be_in_flight(
     make_flow: MakeFlow, count: int, fault: dict[str, Any]
 ) -> None:
@@ -53,6 +53,7 @@ def test_an_erp_that_is_down_sees_at_most_three_times_what_may_be_in_flight(
     assert delivered_once(flow, count)
 
 
+@pytest.mark.thorough
 def test_an_erp_that_refuses_connections_costs_no_plan(make_flow: MakeFlow) -> None:
     flow = make_flow(1000)
     flow.http = {"sleep": at_once}

@@ -9,7 +9,7 @@ import pytest
 from include.order_cancel import schema
 from include.order_cancel.journal import Journal
 from tests.integration.conftest import MakeFlow
-from tests.unit.journal_fixtures import let_pass
+from tests.journal_fixtures import let_pass
 
 
 def test_the_distance_is_kept_by_the_journals_clock(

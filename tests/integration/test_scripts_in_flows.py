@@ -13,8 +13,9 @@ import pytest
 from include.order_cancel.rows import State
 from tests.harness import MAPPING, Flow
 from tests.integration.conftest import MakeFlow
+from tests.shares import thorough
 
-lanes = pytest.mark.parametrize("fan_out", [50, 0], ids=["plan lane", "bulk lane"])
+lanes = pytest.mark.parametrize("fan_out", [thorough(50, id="plan lane"), pytest.param(0, id="bulk lane")])
 
 INTEGRATOR = {
     "script": """
@@ -407,7 +408,7 @@ def test_a_script_that_refuses_by_rel_failure_fails_the_plan_with_its_reason(
 
 
 @lanes
-@pytest.mark.parametrize(("kind", "sent"), [("script", 0), ("response", 1)])
+@pytest.mark.parametrize(("kind", "sent"), [thorough("script", 0), ("response", 1)])
 def test_an_endless_loop_for_one_plan_of_ten_leaves_nine_delivered(
     make_flow: MakeFlow, kind: str, sent: int, fan_out: int
 ) -> None:

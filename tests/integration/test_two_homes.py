@@ -17,6 +17,7 @@ from include.simulator import ErpSimulator
 from tests.harness import MAPPING, Flow, Outcome
 from tests.integration.conftest import MakeFlow
 from tests.integration.test_answers import LOGIN
+from tests.shares import thorough
 
 COUNT = 24
 
@@ -46,7 +47,7 @@ def close(flows: list[Flow]) -> None:
         flow.close()
 
 
-@pytest.mark.parametrize("fan_out", [COUNT, 5], ids=["plan by plan", "side by side"])
+@pytest.mark.parametrize("fan_out", [thorough(COUNT, id="plan by plan"), pytest.param(5, id="side by side")])
 def test_no_plan_is_taken_by_both(make_flow: MakeFlow, postgres_url: str, fan_out: int) -> None:
     flow = make_flow(COUNT, url=postgres_url, fan_out=fan_out, lots=2, omnitron__page_size=7)
     flow.omnitron.simulator.set(latency_ms=3)
@@ -61,6 +62,7 @@ def test_no_plan_is_taken_by_both(make_flow: MakeFlow, postgres_url: str, fan_ou
     close(both)
 
 
+@pytest.mark.thorough
 def test_failed_plans_of_both_are_taken_once_by_the_next_runs(make_flow: MakeFlow, postgres_url: str) -> None:
     flow = make_flow(COUNT, url=postgres_url, fan_out=0, lots=1)
     flow.erp.simulator.fail("refuse", plan="*")
@@ -123,6 +125,7 @@ def run_home(number: int, omnitron: str, erp: str, journal: str, raw: dict[str, 
     return outcome.gate
 
 
+@pytest.mark.thorough
 def test_no_plan_is_taken_twice_by_homes_in_processes_of_their_own(
     make_flow: MakeFlow, postgres_url: str
 ) -> None:

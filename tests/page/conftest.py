@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,8 +118,8 @@ def site_of(door: FakeDoor, url: str, app: FastAPI) -> Site:
 
 
 @pytest.fixture
-def page_journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal.open(f"sqlite:///{tmp_path / 'order_cancel.db'}")
+def page_journal(sqlite_url: str) -> Iterator[Journal]:
+    journal = Journal.open(sqlite_url)
     yield journal
     journal.close()
 

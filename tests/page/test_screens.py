@@ -9,8 +9,8 @@ import pytest
 from include.order_cancel.journal import Journal
 from include.order_cancel.placing import Placing
 from include.order_cancel.rows import Body, Event, Listed, Move, Row, State
+from tests.journal_fixtures import HOST
 from tests.page.conftest import FLOW, Site
-from tests.unit.journal_fixtures import HOST
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>"
 CUSTOMER = {"first_name": "Zeynep", "email": "zeynep@example.com", "phone": "+90 532 111 22 33"}

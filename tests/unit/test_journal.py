@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, create_engine, insert, inspect, text
+from sqlalchemy import create_engine, insert, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from include.order_cancel import schema
@@ -24,54 +24,20 @@ from include.order_cancel.errors import JournalDown, LeaseLost, OrderCancelError
 from include.order_cancel.journal import ALIVE_SECONDS, Journal, OnTheWire, idempotency_key
 from include.order_cancel.placing import Placing
 from include.order_cancel.rows import Body, Event, Move, Post, Relation, Row, State
-from tests.unit.journal_fixtures import (
+from tests.journal_fixtures import (
     FLOW,
     HOST,
     a_run,
-    empty,
     let_deadline_pass,
     let_lease_lapse,
     let_pass,
     let_run_die,
     listed,
-    postgres_database,
     settle,
     with_plans,
 )
 
 PROCESSES = 4
-
-
-@pytest.fixture(scope="module")
-def shared_postgres(postgres_server: URL) -> Iterator[str]:
-    with postgres_database(postgres_server) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a journal with nothing in it, on either database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'order_cancel.db'}"
-    url: str = request.getfixturevalue("shared_postgres")
-    empty(url)
-    return url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a journal that does not exist yet."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'order_cancel.db'}"
-    url: str = request.getfixturevalue("postgres_url")
-    return url
-
-
-@pytest.fixture
-def journal(journal_url: str) -> Iterator[Journal]:
-    opened = Journal.open(journal_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from include.order_cancel.errors import MappingFailed
 from include.order_cancel.mapping import compile_mapping
+from tests.shares import examples
 
 SHIFT = [{"operation": "shift", "spec": {"pk": "id"}}]
 
@@ -176,7 +177,7 @@ operations = st.sampled_from(
 steps = st.fixed_dictionaries({"operation": operations, "spec": st.dictionaries(keys, trees, max_size=4)})
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(300, suppress=[HealthCheck.too_slow])
 @given(chain=st.lists(steps, max_size=3) | trees, document=trees)
 def test_no_spec_and_no_document_gives_anything_but_json_or_a_mapping_failure(
     chain: Any, document: Any
@@ -189,7 +190,7 @@ def test_no_spec_and_no_document_gives_anything_but_json_or_a_mapping_failure(
     assert said
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@examples(200)
 @given(text=st.text(alphabet='[]{}":,/*\n operationshift1', max_size=60))
 def test_no_text_gives_anything_but_a_mapping_or_a_mapping_failure(text: str) -> None:
     try:

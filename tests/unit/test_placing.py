@@ -8,7 +8,7 @@ import pytest
 
 from include.order_cancel.placing import TAKEN, Placing, place, place_open
 from include.order_cancel.rows import Relation, Row, Run, State
-from tests.unit.journal_fixtures import FLOW, HOST, listed
+from tests.journal_fixtures import FLOW, HOST, listed
 
 NOW = 1_000_000.0
 RUN = Run(2, FLOW, "run 2", HOST, "home", {}, "", NOW - 10, False, {}, None, None)

@@ -14,7 +14,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, example, given
-from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
 from include.order_cancel import cron, omnitron, params
@@ -35,11 +34,10 @@ from include.order_cancel.settings_model import ErpLookup
 from include.order_cancel.templates import render, unclosed
 from include.order_cancel.text import UNPRINTABLE, printable
 from tests.harness import MAPPING, settings
+from tests.shares import examples
 
-same = with_settings(
-    derandomize=True, deadline=None, max_examples=100, suppress_health_check=list(HealthCheck), database=None
-)
-few = with_settings(same, max_examples=40)
+same = examples(100, suppress=list(HealthCheck))
+few = examples(40, suppress=list(HealthCheck))
 
 ODD = [
     "",
@@ -419,7 +417,7 @@ def test_a_document_nested_without_end_is_refused_everywhere(levels: int) -> Non
     if levels > 100:
         with pytest.raises(PlanFailed, match="is not JSON"):
             build_request(erp, ERP, value, "key")
-        with pytest.raises(strict_json.NotJson, match="nested too deep"):
+        with pytest.raises(strict_json.NotJson, match="nested deeper than 200 levels"):
             strict_json.dumps(value)
 
 

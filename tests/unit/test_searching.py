@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import create_engine, event, insert, text
@@ -22,16 +21,9 @@ from include.order_cancel.searching import (
     plan_at,
     search,
 )
-from tests.unit.journal_fixtures import FLOW, HOST, settle, with_plans
+from tests.journal_fixtures import FLOW, HOST, settle, with_plans
 
 OTHER = "refunds"
-
-
-@pytest.fixture
-def journal(journal_url: str) -> Iterator[Journal]:
-    opened = Journal.open(journal_url)
-    yield opened
-    opened.close()
 
 
 def fill(journal_url: str, count: int, seed: int = 7) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as how
 from hypothesis import strategies as st
 
 from include.order_cancel import settings as subject
 from include.order_cancel.errors import SettingsError
 from include.order_cancel.profile import Profile
 from include.order_cancel.secrecy import looks_secret
+from tests.shares import examples
 
 CASES = Path(__file__).parents[1] / "cases" / "settings"
 FLOWS = CASES / "flows"
@@ -693,7 +693,7 @@ PATHS = st.sampled_from(
 )
 
 
-@how(derandomize=True, deadline=None, max_examples=400)
+@examples(400)
 @given(JSON_VALUES)
 def test_any_value_ends_in_settings_or_a_settings_error(value: Any) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -702,7 +702,7 @@ def test_any_value_ends_in_settings_or_a_settings_error(value: Any) -> None:
     assert caught.value.problems
 
 
-@how(derandomize=True, deadline=None, max_examples=600)
+@examples(600)
 @given(st.dictionaries(PATHS, JSON_VALUES, min_size=1, max_size=5))
 def test_any_change_of_good_settings_ends_in_settings_or_a_settings_error(change: dict[str, Any]) -> None:
     raw = copy.deepcopy(VALID)
@@ -722,7 +722,7 @@ def test_any_change_of_good_settings_ends_in_settings_or_a_settings_error(change
     assert isinstance(settings.warnings, tuple)
 
 
-@how(derandomize=True, deadline=None, max_examples=300)
+@examples(300)
 @given(st.text(st.characters(), max_size=60) | JSON_VALUES.map(json.dumps))
 def test_any_text_ends_in_settings_or_a_settings_error(text: str) -> None:
     with pytest.raises(SettingsError):

@@ -13,7 +13,7 @@ from include.order_cancel.errors import JournalDown, LeaseLost
 from include.order_cancel.journal import Journal
 from include.order_cancel.rows import Move, Row, State
 from include.order_cancel.writer import Writer
-from tests.unit.journal_fixtures import FLOW, HOST
+from tests.journal_fixtures import FLOW, HOST
 
 
 class FakeJournal:

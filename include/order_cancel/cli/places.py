@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.order_cancel.cli.output import UsageError
 from include.order_cancel.errors import OrderCancelError, Problem, SettingsError
+from include.order_cancel.scripts import strict_json
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -182,6 +183,6 @@ def text(file: Path) -> str:
 def document(file: Path) -> Any:
     """The JSON in a file that the command line names. Raises UsageError."""
     try:
-        return json.loads(text(file))
-    except (ValueError, RecursionError) as error:
+        return strict_json.loads(text(file))
+    except strict_json.NotJson as error:
         raise UsageError(f"{file} is not JSON: {error}") from None

@@ -1,10 +1,19 @@
-"""JSON without the liberties of Python's module: no NaN, no Infinity, no text that UTF-8 cannot carry."""
+"""JSON without the liberties of Python's module: no NaN, no Infinity, no text that UTF-8 cannot carry.
+
+How deep a document may be nested and what is said of a bad one are the same in every Python.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
+
+MAX_DEPTH = 200  # levels; low enough that whatever walks a document by recursion comes to its end
+TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
+_TOO_LONG = "a number of thousands of digits"
+_TEXT_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 
 
 class NotJson(ValueError):
@@ -16,17 +25,20 @@ def loads(text: str | bytes) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
+        if is_too_deep(text):
+            raise NotJson(TOO_DEEP)
         value = _DECODER.decode(text)
     except NotJson:
         raise
     except json.JSONDecodeError as error:
-        raise NotJson(f"line {error.lineno} column {error.colno}: {error.msg}") from None
+        line, column, words = fault(error)
+        raise NotJson(f"line {line} column {column}: {words}") from None
     except UnicodeDecodeError as error:
         raise NotJson(f"byte {error.start} is not UTF-8") from None
     except RecursionError:
-        raise NotJson("nested too deep") from None
-    except ValueError as error:
-        raise NotJson(str(error)) from None
+        raise NotJson(TOO_DEEP) from None
+    except ValueError:
+        raise NotJson(_TOO_LONG) from None
     if "\\u" in text:
         dumps(value)
     return value
@@ -35,11 +47,48 @@ def loads(text: str | bytes) -> Any:
 def dumps(value: Any) -> bytes:
     """The value as UTF-8 JSON. Raises NotJson with the dotted path of what cannot be written."""
     try:
-        return _ENCODER.encode(value).encode("utf-8")
+        text = _ENCODER.encode(value)
+        encoded = text.encode("utf-8")
     except RecursionError:
-        raise NotJson("nested too deep, or holding itself") from None
-    except (TypeError, ValueError) as error:
-        raise NotJson(_culprit(value, "") or str(error)) from None
+        raise NotJson(f"{TOO_DEEP}, or holding itself") from None
+    except (TypeError, ValueError):
+        raise NotJson(_culprit(value, "") or _TOO_LONG) from None
+    if is_too_deep(text):
+        raise NotJson(TOO_DEEP)
+    return encoded
+
+
+def is_too_deep(text: str) -> bool:
+    """Whether a JSON text is nested deeper than MAX_DEPTH levels; in time that grows with its length alone."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for found in _TEXT_OR_BRACKET.finditer(text):
+        if found[0] in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif found[0] in "]}":
+            depth -= 1
+    return False
+
+
+def fault(error: json.JSONDecodeError) -> tuple[int, int, str]:
+    """Line, column and reason of a text that is no JSON, as Python 3.11 tells them.
+
+    From 3.13 on Python names a comma before a closing bracket; before, it misses something where the bracket stands.
+    """
+    if not error.msg.startswith("Illegal trailing comma"):
+        return error.lineno, error.colno, error.msg
+    rest = error.doc[error.pos + 1 :]
+    position = error.pos + 1 + len(rest) - len(rest.lstrip(" \t\n\r"))
+    missed = (
+        "Expecting value"
+        if error.doc[position] == "]"
+        else "Expecting property name enclosed in double quotes"
+    )
+    told = json.JSONDecodeError(missed, error.doc, position)
+    return told.lineno, told.colno, told.msg
 
 
 def _refuse_constant(word: str) -> Any:
@@ -60,8 +109,8 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 def _culprit(value: Any, path: str, depth: int = 0) -> str | None:
     """What json.dumps stumbled over, as `path: what it is`; None where it is not found."""
-    if depth > 100:
-        return f"{_at(path)}nested too deep, or holding itself"
+    if depth > MAX_DEPTH:
+        return f"{_at(path)}{TOO_DEEP}, or holding itself"
     if isinstance(value, dict):
         return _culprit_in_object(value, path, depth)
     if isinstance(value, list | tuple):

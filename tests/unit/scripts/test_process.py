@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from include.order_cancel.errors import MappingFailed, PlanFailed, ScriptFailed
 from include.order_cancel.scripts import process as process_module
 from include.order_cancel.scripts.process import Limits, ScriptProcess, ScriptRunFailed
+from tests.shares import examples
 
 CASES = Path(__file__).parents[2] / "cases" / "scripts"
 ECHO = "def transform(plan, attributes):\n    return plan\n"
@@ -483,11 +484,12 @@ lines = st.sampled_from(
 )
 
 
+@pytest.mark.hypothesis
 def test_no_script_and_no_document_gives_anything_but_a_result_or_a_failure() -> None:
     with asyncio.Runner() as runner:
         process = ScriptProcess(Limits(timeout_seconds=20))
 
-        @settings(max_examples=300, derandomize=True, deadline=None)
+        @examples(300)
         @given(
             kind=st.sampled_from(["script", "response", "post"]),
             text=st.lists(lines, max_size=5).map("\n".join) | st.text(max_size=40),
@@ -512,11 +514,12 @@ def test_no_script_and_no_document_gives_anything_but_a_result_or_a_failure() ->
             runner.run(process.close())
 
 
+@pytest.mark.hypothesis
 def test_no_mapping_and_no_document_gives_anything_but_a_result_or_a_failure() -> None:
     with asyncio.Runner() as runner:
         process = ScriptProcess(Limits(timeout_seconds=20))
 
-        @settings(max_examples=100, derandomize=True, deadline=None)
+        @examples(100)
         @given(spec=st.text(max_size=20) | json_values.map(json.dumps), document=json_values)
         def holds(spec: str, document: Any) -> None:
             try:

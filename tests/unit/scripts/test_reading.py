@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from include.order_cancel.errors import ScriptFailed
 from include.order_cancel.scripts.default_response import DEFAULT_RESPONSE_SCRIPT
 from include.order_cancel.scripts.reading import Kind, form_of, imports, parse
+from tests.shares import examples
 
 CALLBACK = "class Change:\n    def process(self, inputStream, outputStream):\n        pass\n"
 
@@ -108,7 +109,7 @@ def test_imports_are_found_wherever_they_stand() -> None:
     assert imports(tree) == ("a.b", "c", "d.e")
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@examples(300)
 @given(
     text=st.text(max_size=80) | st.text(alphabet="defclassprintransform(,):=\n \"'0L<>`x", max_size=80),
     kind=st.sampled_from(["script", "response", "post"]),

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import URL, Table, create_engine, inspect, text, update
+from sqlalchemy import Table, create_engine, update
 
 from include.order_cancel import schema
 from include.order_cancel.journal import Journal
@@ -86,27 +83,3 @@ def let_lease_lapse(url: str, row: Row) -> None:
 def let_deadline_pass(url: str, row: Row) -> None:
     """The row's request can no longer be on the wire."""
     let_pass(url, schema.plans, row.id, request_deadline=1.0)
-
-
-@contextmanager
-def postgres_database(server: URL) -> Iterator[str]:
-    """The URL of an empty database; making one takes seconds on a busy machine, so a module shares it."""
-    name = f"order_cancel_{uuid.uuid4().hex}"
-    engine = create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-        try:
-            yield server.set(database=name).render_as_string(hide_password=False)
-        finally:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
-
-
-def empty(url: str) -> None:
-    """Leave the tables of a journal, and nothing in them."""
-    engine = create_engine(url)
-    names = [table.name for table in schema.metadata.sorted_tables]
-    with engine.begin() as connection:
-        if inspect(connection).has_table(names[0]):
-            connection.execute(text(f"TRUNCATE {', '.join(names)} RESTART IDENTITY CASCADE"))
-    engine.dispose()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from tests.chaos.own_postgres import binaries
 SEED = 64  # draws the ERP, a task of the bulk lane, PostgreSQL and the scheduler
 
 pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("airflow") is None, reason="Airflow is not installed"),
+    pytest.mark.thorough,
     pytest.mark.skipif(binaries() is None, reason="no PostgreSQL is installed"),
 ]
 
