@@ -17,7 +17,7 @@ from tests.e2e.page_place import browsing
 from tests.e2e.place import BROKEN, FLOWS, FRESH, Place, connection, of_flow, with_users
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Place]]:
     home = Path(os.environ.get("E2E_HOME") or tmp_path_factory.mktemp("e2e") / "airflow")
     with ExitStack() as stack:
@@ -53,9 +53,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Place
         }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser(chromium: str) -> Iterator[Browser]:
-    """The machine's Chromium, without a window. Its event loop ends with the file: it would disturb others."""
+    """The machine's Chromium, without a window. Its event loop, which would disturb other tests, ends with these."""
     expect.set_options(timeout=90_000)  # the machine may be busy with other tests
     with browsing(chromium) as found:
         yield found

@@ -1014,6 +1014,7 @@ def test_a_reader_who_has_seen_enough_causes_no_traceback(flow: Flow) -> None:
     assert found.stderr == ""
 
 
+@pytest.mark.thorough
 def test_without_a_journal_to_be_found_the_mend_is_told_in_one_line(tmp_path: Path) -> None:
     found = command_line(tmp_path, "-m", "include.order_cancel", "plans", "--flow", "cancels")
 

@@ -37,7 +37,7 @@ INTENT, LOOK, WIRE, ANSWER, WRITE_BACK = (
 )
 MOMENTS = (INTENT, LOOK, WIRE, ANSWER, WRITE_BACK)
 LANES = {"bulk": {"fan_out": 0, "lots": 1}, "plan": {"fan_out": 5}}
-QUICK_ONES = {("plan", LOOK), ("bulk", WIRE), ("plan", ANSWER), ("bulk", WRITE_BACK)}
+QUICK_ONES = {("plan", LOOK), ("bulk", WIRE), ("plan", WRITE_BACK)}
 NOTICED_SECONDS = 2.7  # from so long a pause on, the last look before the first byte asks the journal again
 
 

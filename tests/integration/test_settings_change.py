@@ -10,6 +10,7 @@ import pytest
 from include.order_cancel.errors import SettingsError
 from tests.harness import MAPPING, Flow
 from tests.integration.conftest import MakeFlow
+from tests.shares import thorough
 
 SCRIPT = "def transform(plan, attributes):\n    return {'plan': plan['pk'], 'by': 'script'}\n"
 POST = "def after(request, response, attributes):\n    pass\n"
@@ -31,7 +32,9 @@ def bodies(flow: Flow) -> list[Any]:
     return [call.json for call in flow.sent()]
 
 
-LANES = pytest.mark.parametrize("fan_out", [50, 0], ids=["plan by plan", "side by side"])
+LANES = pytest.mark.parametrize(
+    "fan_out", [thorough(50, id="plan by plan"), pytest.param(0, id="side by side")]
+)
 EARLY = pytest.mark.parametrize("task", ["get_data", "open_plans"])
 
 

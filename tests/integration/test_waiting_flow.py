@@ -18,6 +18,7 @@ from include.simulator import OmnitronSimulator, plans
 from include.simulator.wire import Answer, Request
 from tests.harness import MAPPING, Crash, Flow
 from tests.integration.conftest import SEED, MakeFlow
+from tests.shares import thorough
 
 
 def crash_after(task: str) -> Callable[[str], None]:
@@ -562,7 +563,7 @@ class Odd(OmnitronSimulator):
 
 
 @pytest.mark.parametrize("odd", [r"a\u0000b", r"half \ud800 pair", r"\u2028\u202e"])
-@pytest.mark.parametrize("with_mapping", [True, False])
+@pytest.mark.parametrize("with_mapping", [True, thorough(False)])
 def test_odd_characters_in_a_plan_touch_that_plan_only(
     make_flow: MakeFlow, journal_url: str, odd: str, with_mapping: bool
 ) -> None:
