@@ -82,7 +82,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the other share. Tests with drawn examples are in both: the quick one draws a tenth."""
+    """Leave out the other share. Tests with drawn examples are in both: the quick one draws a tenth.
+
+    Those that share an Airflow come last: it takes nothing then from those that have one of their own.
+    """
+    items.sort(key=lambda item: "places" in getattr(item, "fixturenames", ()))
     share = config.getoption("share")
     if share == "all":
         return
