@@ -921,3 +921,15 @@ def test_a_lot_is_begun_only_for_so_many_plans(journal: Journal, count: int, exp
 
     assert len(lots) == expected
     assert sum(len(journal.lot(run.id, lot)) for lot in lots) == count
+
+
+def test_open_plans_are_those_of_the_flow_that_is_asked_about(journal: Journal) -> None:
+    run, rows = with_plans(journal, 1, 2, 3)
+    settle(journal, run, rows["1"], State.DONE)
+    settle(journal, run, rows["2"], State.FAILED)
+    other = a_run(journal, flow="refunds")
+    journal.take_page(other, [listed(9)], Placing())
+
+    assert journal.open_plans(FLOW)[0] == 2
+    assert journal.open_plans("refunds")[0] == 1
+    assert journal.open_plans("another") == (0, 0.0)
