@@ -64,6 +64,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # A background job of a script ignores SIGINT, and so would every process that the tests start.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Every server of the tests is on this machine; a proxy of the caller's is of no use to any of them.
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[name]
 
 
 @pytest.hookimpl(optionalhook=True)

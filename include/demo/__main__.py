@@ -242,6 +242,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m include.demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="end after the runs, with a telling exit code")
     once = parser.parse_args().once
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = f"{LOOPBACK},localhost"  # all that is asked is here
     heed(interrupt)
     try:
         place = place_from(os.environ)

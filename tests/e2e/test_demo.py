@@ -33,6 +33,7 @@ class Demo:
             **dict([self.mark.split("=")]),
             **ports,
             "DEMO_DIR": str(folder),
+            "http_proxy": f"http://127.0.0.1:{free_port()}",  # nobody listens: what goes there is lost
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "include.demo"],
