@@ -35,7 +35,7 @@ test-rest: $(VENV)/.dev $(CORE)/.ready
 	$(call share,rest)
 
 check: lint $(CORE)/.ready ## format, lint, types, import contracts, unit tests
-	@exec $(CORE)/bin/python -m pytest tests/unit --share quick --quiet --numprocesses $(WORKERS)
+	@exec $(CORE)/bin/python -m pytest tests/unit --quiet --numprocesses $(WORKERS)
 
 lint: $(VENV)/.dev
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "mend with: $(VENV)/bin/ruff format ."; exit 1; }
