@@ -37,6 +37,7 @@ async def carry_all(work: Work, members: Sequence[Member], in_flight: int) -> Co
     began = time.monotonic()
     ticker = asyncio.create_task(_report_progress(work, ended, len(members), began))
     filling = asyncio.Lock()
+    stood_aside: set[asyncio.Task[None] | None] = set()
 
     async def next_plan() -> _Claimed | None:
         async with filling:
@@ -48,9 +49,19 @@ async def carry_all(work: Work, members: Sequence[Member], in_flight: int) -> Co
     async def worker() -> None:
         while (taken := await next_plan()) is not None:
             ended[await _carry(work, taken)] += 1
+            if asyncio.current_task() in stood_aside:
+                return
+
+    def stand_aside() -> None:
+        """While a plan waits, another worker takes its worker's place."""
+        waiting_worker = asyncio.current_task()
+        if waiting_worker not in stood_aside:
+            stood_aside.add(waiting_worker)
+            group.create_task(worker())
 
     try:
         async with asyncio.TaskGroup() as group:
+            work.stand_aside = stand_aside
             for _ in range(max(1, min(in_flight, len(members)))):
                 group.create_task(worker())
     except ExceptionGroup as failed:

@@ -12,7 +12,6 @@ from urllib.parse import quote, urlencode
 
 from include.order_cancel.errors import PlanFailed
 from include.order_cancel.http import (
-    REPEATABLE,
     Answer,
     BadAnswer,
     Before,
@@ -79,18 +78,30 @@ def build_request(settings: ErpSettings, endpoint: Endpoint, body: Any, key: str
     return Request(settings.http_method, url, headers, _json_body(body))
 
 
-def classify(answer: Answer) -> Meaning:
-    """What the status means where no script decides.
+def classify(answer: Answer, settings: ErpSettings) -> Meaning:
+    """What the answer proves, by the lists of the settings; whatever they do not list proves nothing.
 
-    `not_done`: certainly without effect; `unknown`: it may have taken effect.
+    `not_done`: certainly without effect; `unknown`: it may have taken effect. A 2xx answer without what
+    `reference_path` names is `unknown`: a sign-in page answers 200, too.
     """
     if answer.ok:
-        return "accepted"
+        if _holds(answer, settings.refused_path):
+            return "refused"
+        missing = settings.reference_path is not None and reference(answer, settings.reference_path) is None
+        return "unknown" if missing else "accepted"
     if answer.status == 401:
         return "auth_fail"
-    if answer.status in REPEATABLE:
+    if answer.status in settings.not_done:
         return "not_done"
-    return "unknown" if answer.status in (500, 502, 504) else "refused"
+    return "refused" if answer.status in settings.refused else "unknown"
+
+
+def _holds(answer: Answer, path: str | None) -> bool:
+    """Whether something stands at `path`: not nothing, null, false, 0 or empty."""
+    try:
+        return path is not None and bool(at_path(answer.json(), path))
+    except BadAnswer:
+        return False
 
 
 def reference(answer: Answer, path: str | None) -> str | None:
@@ -101,7 +112,7 @@ def reference(answer: Answer, path: str | None) -> str | None:
         found = at_path(answer.json(), path)
     except BadAnswer:
         return None
-    if isinstance(found, bool) or not isinstance(found, str | int | float):
+    if not found or isinstance(found, bool) or not isinstance(found, str | int | float):
         return None
     return printable(str(found), 200) or None
 
@@ -132,6 +143,10 @@ class Erp:
         answer = await self.caller.send(request, auth=self._auth(token), before=before)
         return replace(answer, token=token.version)
 
+    def may_renew(self, answer: Answer) -> bool:
+        """Whether a new token may help: the answer may be about the one that it was asked with."""
+        return answer.status == 401
+
     async def renew_token(self, answer: Answer | None = None) -> bool:
         """One new token for all that need one, after `answer` refused the one it was asked with.
 
@@ -146,18 +161,18 @@ class Erp:
         return True
 
     async def look_up(self, *, plan: Any, body: Any, key: str) -> Answer | None:
-        """Ask the ERP whether a request arrived: its answer, or None where it did not arrive.
+        """Ask the ERP whether a request arrived: its answer, or None where it has none by now.
 
         Nothing at `found_path` means that it is missing, null, false, 0 or empty. Raises OutcomeUnknown
-        where the answer does not tell, StopFlow, JournalDown.
+        where the answer does not tell, as a page of a gateway does not, StopFlow, JournalDown.
         """
         lookup = self.settings.lookup
         if lookup is None:
             raise OutcomeUnknown("there is no lookup that could tell whether the request arrived")
         answer = await self._asked(self._lookup_request(lookup, plan, body, key))
-        if answer.status == 404:
+        if answer.status == 404 and _is_json(answer):
             return None
-        if not answer.ok:
+        if not answer.ok or _is_page(answer):
             raise OutcomeUnknown(f"the lookup was answered with {answer.describe()}")
         return answer if lookup.found_path is None or _found(answer, lookup.found_path) else None
 
@@ -300,6 +315,19 @@ def _found(answer: Answer, path: str) -> bool:
         return bool(at_path(answer.json(), path))
     except BadAnswer as error:
         raise OutcomeUnknown(f"the lookup does not tell: {error}") from None
+
+
+def _is_json(answer: Answer) -> bool:
+    try:
+        answer.json()
+    except BadAnswer:
+        return False
+    return True
+
+
+def _is_page(answer: Answer) -> bool:
+    """Whether it is meant for a browser: JSON was asked for, so something before the ERP answered."""
+    return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/html"
 
 
 def _lookup_value(name: str, plan: Any, body: Any, key: str) -> str:

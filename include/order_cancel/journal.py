@@ -202,6 +202,30 @@ class Journal:
         settings: dict[str, Any] = json.loads(found)
         return settings
 
+    def note_acceptance(self, digest: str) -> None:
+        """The ERP has accepted a plan under these settings."""
+        table = schema.snapshots
+        with self._writing() as connection:
+            first = update(table).where(table.c.digest == digest, table.c.accepted_at.is_(None))
+            connection.execute(first.values(accepted_at=self._now(connection)))
+
+    def may_reject(self, digest: str, most: int) -> bool:
+        """Whether one more plan may be rejected under these settings, which is counted.
+
+        Until the ERP has accepted one under them at most `most` may: a wrong mapping is refused for every plan.
+        """
+        table = schema.snapshots
+        with self._writing() as connection:
+            allowed = or_(table.c.accepted_at.is_not(None), table.c.rejected < most)
+            one_more = update(table).where(table.c.digest == digest, allowed)
+            return connection.execute(one_more.values(rejected=table.c.rejected + 1)).rowcount == 1
+
+    def overtaken(self, run: Run) -> bool:
+        """Whether a later run of the flow has begun."""
+        with self._reading() as connection:
+            later = select(runs.c.id).where(runs.c.flow == run.flow, runs.c.id > run.id)
+            return connection.execute(later.where(runs.c.home != RESTORES).limit(1)).first() is not None
+
     # Runs
 
     def begin_run(self, flow: str, run_key: str, home: str, host: str, params: Mapping[str, Any]) -> Run:
@@ -796,7 +820,8 @@ class Journal:
                 row.state, row.relation, row.outcome = State.ANSWERED, Relation.CONTINUE, "accepted"
                 row.error = None
             else:
-                row.state, row.relation, row.outcome, row.progress = State.FAILED, None, "not_done", ""
+                row.state, row.relation, row.outcome = State.FAILED, None, "not_done"
+                row.progress = "request" if row.key else ""  # bytes may have left under the key: they stay
                 row.error = f"{who} says that it did not arrive; it is sent again with the same key"
             row.next_attempt_at = row.request_deadline = 0.0
             what = "resolved: arrived" if arrived else "resolved: not arrived"

@@ -533,6 +533,24 @@ def content_digest(document: Any) -> str:
     return hashlib.sha256(stable.encode()).hexdigest()
 
 
+def same_content(known: Any, shown: Any) -> bool:
+    """Whether one plan's page says the same as the listing did, as far as both say it.
+
+    The page may show more than a listing, and an object where that shows its number only. What `content_digest`
+    leaves out is left out here too.
+    """
+    if isinstance(known, dict) and isinstance(shown, dict):
+        names, others = known.keys() - VOLATILE, shown.keys() - VOLATILE
+        both = names & others
+        apart = bool(names and others) and not both
+        return not apart and all(same_content(known[name], shown[name]) for name in both)
+    if isinstance(known, list) and isinstance(shown, list):
+        return len(known) == len(shown) and all(map(same_content, known, shown))
+    if isinstance(known, dict) != isinstance(shown, dict):
+        return _id_or_own(known) is not None and _id_or_own(known) == _id_or_own(shown)
+    return type(known) is type(shown) and bool(known == shown)
+
+
 def with_query(path: str, params: Mapping[str, str]) -> str:
     """`path` with `params` as its query; commas stay readable."""
     return f"{path}{'&' if '?' in path else '?'}{urlencode(params, safe=',', quote_via=quote)}"

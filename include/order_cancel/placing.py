@@ -61,7 +61,13 @@ def place(row: Row, listed: Listed, run: Run, placing: Placing, now: float) -> t
     if row.state is State.DEAD:
         row.state = State.FAILED
         return "again", Move(row, events=[Event(_STEP, "released", "named by a person", run=run.id)])
-    return "again", _refreshed(row, listed, run) or _attached(row, listed, run)
+    if row.digest == listed.digest or row.answer_stands or row.state not in _MAY_TAKE_NEW_DOCUMENT:
+        return "again", _attached(row, listed, run)
+    if row.outcome in ("unknown", "accepted") and row.relation is not Relation.DO_NOTHING:
+        return "again", _attached(row, listed, run)  # what was sent is not settled yet: it must not change
+    if row.progress == "request" and row.outcome != "refused":
+        return _changed(row, listed, run, "Omnitron shows other content than what was sent")
+    return "again", _refreshed(row, listed, run)
 
 
 def place_open(row: Row, placing: Placing, now: float) -> str:
@@ -121,13 +127,7 @@ def _attached(row: Row, listed: Listed, run: Run) -> Move | None:
     return Move(row, events=[found])
 
 
-def _refreshed(row: Row, listed: Listed, run: Run) -> Move | None:
-    if row.digest == listed.digest or row.answer_stands or row.state not in _MAY_TAKE_NEW_DOCUMENT:
-        return None
-    if row.outcome == "unknown" or (row.outcome == "accepted" and row.relation is not Relation.DO_NOTHING):
-        return None  # what was sent is not settled yet: it must not change
-    if row.outcome == "accepted":
-        row.outcome = "refused"  # the script would not have it: other content is another request
+def _refreshed(row: Row, listed: Listed, run: Run) -> Move:
     row.digest, row.amount, row.progress = listed.digest, listed.amount, ""
     row.transaction_pk = listed.transaction_pk or row.transaction_pk
     changed = Event(_STEP, "new content", "Omnitron shows other content than before", run=run.id)

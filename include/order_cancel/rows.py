@@ -35,12 +35,16 @@ RETRIED = ON_THE_WAY | {State.HELD, State.FAILED, State.IN_DOUBT}
 
 
 class Relation(StrEnum):
-    """What the ERP's answer means; the four words of the Custom Response Script."""
+    """What the ERP's answer means; the five words of the Custom Response Script.
+
+    `UNKNOWN` stands in no row: such a plan is in doubt, and `erp.in_doubt` decides.
+    """
 
     CONTINUE = "continue"
     FAILURE = "failure"
     DO_NOTHING = "do_nothing"
     AUTH_FAIL = "auth_fail"
+    UNKNOWN = "unknown"
 
 
 class Post(StrEnum):

@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from include.order_cancel.errors import OrderCancelError
 
-HEAD = "0004"  # schemas are numbered in order: a greater one is newer
+HEAD = "0005"  # schemas are numbered in order: a greater one is newer
 VERSION_TABLE = "order_cancel_version"
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK = 0x0C_A4CE1  # an advisory lock's number: any constant that nobody else uses
@@ -180,6 +180,8 @@ snapshots = Table(
     Column("flow", String(40), nullable=False),
     Column("settings", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("accepted_at", Double),
+    Column("rejected", Integer, nullable=False, server_default="0"),
 )
 
 tokens = Table(

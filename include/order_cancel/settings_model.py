@@ -22,6 +22,9 @@ from include.order_cancel.settings_rules import (
     LOGIN_TEMPLATES,
     LOOKUP_TEMPLATE,
     LOOKUP_TEMPLATES,
+    NOT_DONE,
+    REFUSED,
+    REJECTS,
 )
 
 
@@ -70,6 +73,16 @@ def _channel_id(item: Any) -> int:
     return text
 
 
+def _statuses(value: Any) -> Any:
+    """A list of HTTP statuses from 200 on, each once, in rising order; 401 asks for a new token and is none of them."""
+    for item in _listed(value):
+        if isinstance(item, bool) or not isinstance(item, int) or not 200 <= item <= 599 or item == 401:
+            raise ValueError(
+                f"'{fields.shown(str(item))}' cannot stand here; write HTTP statuses from 200 to 599, but not 401"
+            )
+    return tuple(sorted(set(value)))
+
+
 def _url_with(known: re.Pattern[str], names: str) -> Callable[[str], str]:
     return lambda text: fields.url(text, lambda name: known.fullmatch(name) is not None, names)
 
@@ -98,6 +111,11 @@ TimeZone = Annotated[str, AfterValidator(_timezone)]
 ChannelIds = Annotated[tuple[int, ...], BeforeValidator(_channel_ids)]
 LoginUrl = Annotated[str, AfterValidator(_url_with(LOGIN_TEMPLATE, LOGIN_TEMPLATES))]
 LookupUrl = Annotated[str, AfterValidator(_url_with(LOOKUP_TEMPLATE, LOOKUP_TEMPLATES))]
+Statuses = Annotated[
+    tuple[int, ...],
+    BeforeValidator(_statuses),
+    SchemaAs({"type": "array", "items": {"type": "integer", "minimum": 200, "maximum": 599}}),
+]
 HttpMethod = Literal["POST", "GET", "PUT", "PATCH"]
 
 _FILE_SCHEMA = {
@@ -193,6 +211,13 @@ class OmnitronSettings(_Section):
         le=10_000_000,
         title="Most plans in a run",
         description="A run that finds more plans sends nothing and fails.",
+    )
+    look_again_seconds: int = Field(
+        default=600,
+        ge=0,
+        le=86_400,
+        title="Look again after",
+        description="Seconds after which a run's listing is too old to send by: each plan is read again first.",
     )
     api: Profile = Field(
         default=Profile(),
@@ -306,6 +331,15 @@ class ErpLookup(_Section):
         description="What stands in the answer, with dots, if the request arrived; null: any 2xx will do.",
     )
 
+    after_seconds: int = Field(
+        default=60,
+        ge=0,
+        le=86_400,
+        title="Settling time",
+        description="Seconds after the request's time limit from which on 'not there' counts; "
+        "until then the ERP may still be at work.",
+    )
+
     def rendered(self, lookup: Callable[[str], str]) -> str:
         """The URL with `lookup("key" | "plan.<path>" | "body.<path>")` percent-encoded in place.
 
@@ -350,6 +384,32 @@ class ErpSettings(_Section):
         default="failed",
         title="A refusal means",
         description="Without a custom script: failed (tried again), or failure (rejected in Omnitron).",
+    )
+    not_done: Statuses = Field(
+        default=NOT_DONE,
+        title="Not done",
+        description="Statuses that prove that nothing was done: the same request is tried again. "
+        "Add 503 only where nothing answers 503 after it has passed a request on.",
+        json_schema_extra={"x-values": "list of HTTP statuses"},
+    )
+    refused: Statuses = Field(
+        default=REFUSED,
+        title="Refused",
+        description="Statuses by which the ERP refuses a plan for certain. Any status that is not listed leaves "
+        "it unknown whether the ERP has the plan.",
+        json_schema_extra={"x-values": "list of HTTP statuses"},
+    )
+    rejects: Statuses = Field(
+        default=REJECTS,
+        title="Rejects",
+        description="Which refusals reject the plan where a refusal means failure; other refusals are failed.",
+        json_schema_extra={"x-values": "list of HTTP statuses"},
+    )
+    refused_path: DottedPath | None = Field(
+        default=None,
+        title="Refused path",
+        description="Where a 2xx answer says that it is a refusal: something stands there.",
+        examples=["errors[0].message"],
     )
     in_doubt: Literal["hold", "lookup", "resend"] = Field(
         default="hold",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,14 @@ LOGIN_TEMPLATES = "{{ login }}, {{ password }} and {{ extra.name }}"
 LOOKUP_TEMPLATES = "{{ plan.name }}, {{ body.name }} and {{ key }}"
 LOGIN_TEMPLATE = re.compile(r"login|password|extra\.[\w.\-]+")
 LOOKUP_TEMPLATE = re.compile(r"key|(plan|body)(\.[\w\-]+)+")
+
+# What an answer proves, by allow-lists: whoever answers may be a gateway that knows nothing of the ERP.
+NOT_DONE = (408, 425, 429)
+REFUSED = (
+    *(301, 307, 308, 400, 402, 403, 404, 405, 406, 409, 410, 411, 413, 414, 415, 416, 417),
+    *(421, 422, 423, 424, 426, 428, 431, 451),
+)
+REJECTS = (400, 409, 410, 422)
 
 
 def crossing(settings: FlowSettings, wrong: set[str]) -> Iterator[Problem]:
@@ -52,6 +60,31 @@ def _transactions_are_bounded(settings: FlowSettings) -> Iterator[Problem]:
 def _lookup_is_given(settings: FlowSettings) -> Iterator[Problem]:
     if settings.erp.in_doubt == "lookup" and settings.erp.lookup is None:
         yield Problem("erp.lookup", "is required for in_doubt 'lookup': give its url")
+
+
+def _statuses_mean_one_thing(settings: FlowSettings) -> Iterator[Problem]:
+    erp = settings.erp
+    if twice := set(erp.not_done) & set(erp.refused):
+        yield Problem(
+            "erp.not_done", f"and erp.refused both list {_in_words(twice)}; each status means one thing"
+        )
+    for name, listed in (("not_done", erp.not_done), ("refused", erp.refused)):
+        if taken := {status for status in listed if status < 300}:
+            yield Problem(
+                f"erp.{name}", f"lists {_in_words(taken)}, but 2xx means that the ERP took the plan"
+            )
+
+
+def _only_refusals_reject(settings: FlowSettings) -> Iterator[Problem]:
+    erp = settings.erp
+    in_taken = {status for status in erp.rejects if status < 300 and erp.refused_path is not None}
+    if others := set(erp.rejects) - {*erp.refused, *REJECTS} - in_taken:
+        mend = "" if min(others) >= 300 else "; a 2xx status needs erp.refused_path"
+        yield Problem("erp.rejects", f"lists {_in_words(others)}, which erp.refused does not{mend}")
+
+
+def _in_words(statuses: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(statuses)))
 
 
 def _resending_has_a_key(settings: FlowSettings) -> Iterator[Problem]:
@@ -170,6 +203,8 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[FlowSettings], Iterator[Problem]]
     (("omnitron.cancel_status", "omnitron.start_from"), _first_window_is_given),
     (("omnitron.cancel_status", "omnitron.transactions_since"), _transactions_are_bounded),
     (("erp.in_doubt", "erp.lookup"), _lookup_is_given),
+    (("erp.not_done", "erp.refused"), _statuses_mean_one_thing),
+    (("erp.rejects", "erp.refused", "erp.refused_path"), _only_refusals_reject),
     (("erp.in_doubt", "erp.idempotency_header"), _resending_has_a_key),
     (("erp.idempotency_header", "erp.login.header"), _key_has_its_own_header),
     (("erp.login",), _login_is_sound),

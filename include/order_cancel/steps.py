@@ -33,7 +33,7 @@ from include.order_cancel.http import (
     retry_delay,
 )
 from include.order_cancel.journal import idempotency_key
-from include.order_cancel.omnitron import content_digest, misfit, status_word_of
+from include.order_cancel.omnitron import amount_of, content_digest, misfit, same_content, status_word_of
 from include.order_cancel.rows import Member, Post, Relation, Row, State
 from include.order_cancel.scripts.default_response import DEFAULT_RESPONSE_SCRIPT
 from include.order_cancel.scripts.process import ScriptRunFailed
@@ -45,12 +45,20 @@ _SEND_TRIES = 3
 # Refusals of a repeated request that are about the request itself, so that the first one was refused as well. Others
 # may come from a gateway, or from an ERP that is still at work on the first one (409).
 _SETTLES_DOUBT = frozenset({400, 422})
+_MAY_BE_DONE = frozenset({"unknown", "accepted"})
+# How many plans may be rejected under settings under which the ERP has not accepted one yet.
+_REJECTED_UNPROVEN = 5
 _SCRIPT_ERROR = "log.script.error"
+_OTHER_CONTENT = "Omnitron shows other content than before"
 _NOT_KNOWN = "it is not known whether the ERP took it: "
 _FREE_ATTEMPTS = 5
 _BACKOFF_SECONDS = 600.0
 _LONGEST_BACKOFF_SECONDS = 6 * 3600.0
 _DOUBLINGS = 6  # more would be longer than the longest, and from some thousand on no float at all
+
+
+class _StartOver(Exception):
+    """Omnitron shows other content than what was prepared: the steps begin anew with it."""
 
 
 async def advance(plan: Plan, upto: str) -> Row:
@@ -59,10 +67,10 @@ async def advance(plan: Plan, upto: str) -> Row:
     Whatever fails becomes the row's state and error; nothing is raised for it. Raises LeaseLost and RetryLater.
     """
     try:
-        for name in STEPS[: STEPS.index(upto) + 1]:
-            if plan.row.at_rest and not (name == "post_script" and plan.row.post is Post.FAILED):
-                continue
-            await _STEPS[name](plan)
+        try:
+            await _walk(plan, upto)
+        except _StartOver:
+            await _walk(plan, upto)
     except (LeaseLost, RetryLater):
         raise
     except StopFlow as error:
@@ -80,22 +88,34 @@ async def advance(plan: Plan, upto: str) -> Row:
     return plan.row
 
 
+async def _walk(plan: Plan, upto: str) -> None:
+    for name in STEPS[: STEPS.index(upto) + 1]:
+        if plan.row.at_rest and not (name == "post_script" and plan.row.post is Post.FAILED):
+            continue
+        await _STEPS[name](plan)
+
+
 async def begin(work: Work, row: Row, member: Member) -> Plan:
     """Open a leased row for this task: a new attempt, or the same one going on.
 
-    A row's first attempt in a run uses the run's snapshot of the settings, every later one the settings as they are.
+    The run's own first attempt uses the run's snapshot of the settings. One that was cleared, is a retry, or belongs
+    to a run that a later one has overtaken uses the settings as they are.
     """
     first = row.attempt_run != work.run.id
-    new_attempt = first or work.again or (row.at_rest and not row.finished)
+    stale = work.again or work.overtaken
+    unsent = row.state in (State.FETCHED, State.PREPARED)
+    new_attempt = first or work.again or (work.overtaken and unsent) or (row.at_rest and not row.finished)
     digest = row.snapshot
     if first:
         row.attempts += 1
         row.attempt_run = work.run.id
+    if first and not stale:
         digest = work.run.snapshot
     elif new_attempt:
         digest = await work.current_digest()
-    plan = Plan(row, work, await work.tools(digest), member.listed, first_in_run=first)
-    if new_attempt and not first and digest != work.run.snapshot:
+    fresh = not stale and (first or not new_attempt)
+    plan = Plan(row, work, await work.tools(digest), member.listed, fresh)
+    if new_attempt and digest != work.run.snapshot:
         plan.say("the settings have changed since the run began; this attempt uses them as they are now")
         plan.note("attempt", "settings differ", f"{work.run.snapshot[:12]} > {digest[:12]}")
     row.snapshot = digest
@@ -116,11 +136,13 @@ def _begin_attempt(plan: Plan) -> None:
     row.error = None
     if row.answer_stands:
         row.state = State.ANSWERED
-    elif row.outcome in ("accepted", "unknown") and row.state is State.FAILED and row.key:
+    elif _doubtful(row) and row.relation is not Relation.DO_NOTHING and row.key:
         row.state, row.relation = State.ANSWERED, None
         row.attributes.pop(_SCRIPT_ERROR, None)  # of the response script that failed before
     elif row.progress == "request" and row.outcome != "refused":
-        row.state, row.relation, row.outcome = State.PREPARED, None, ""
+        row.state = State.PREPARED
+        if not _doubtful(row):
+            row.relation, row.outcome = None, ""
     else:
         if row.outcome == "refused":
             row.body_number += 1
@@ -213,7 +235,7 @@ async def write_to_erp(plan: Plan) -> None:
                 "headers": dict(plan.request.headers),
             },
         )
-    if row.outcome == "unknown":
+    if row.outcome == "unknown" and row.relation is not Relation.DO_NOTHING:
         row.progress, row.error = "request", "the journal was restored"
         await plan.commit()
         await _settle_doubt(plan)
@@ -225,17 +247,18 @@ async def _send(plan: Plan, request: Request) -> None:
     """Send until there is an answer that counts: retries in place, one new token, the policy for doubt."""
     renewed = False
     for tries in range(1, _SEND_TRIES + 2):
-        doubtful = plan.row.outcome == "unknown"
-        answer, outcome, why = await _send_once(plan, request)
+        earlier = plan.row.outcome
+        answer, outcome, why = await _send_once(plan, request, renewed=renewed)
         if answer is not None and plan.settings.erp.custom_response:
-            await _judge(plan, request, answer)
-            if plan.row.relation is not Relation.AUTH_FAIL:
+            await _judge(plan, request, answer, outcome)
+            if plan.row.relation not in (Relation.AUTH_FAIL, Relation.UNKNOWN):
                 await plan.commit()
                 return
-            outcome = "auth_fail"
-            plan.row.outcome = "unknown" if doubtful else outcome
+            outcome, why = plan.row.relation.value, plan.row.error or why
+            plan.row.relation = None
+            plan.row.outcome = _outcome_after(earlier, outcome)
         if outcome in ("accepted", "refused") and answer is not None:
-            _judge_by_default(plan, answer, outcome)
+            await _judge_by_default(plan, answer, outcome)
             await plan.commit()  # the answer is kept before the write-back starts
             return
         if outcome == "auth_fail":
@@ -258,12 +281,13 @@ async def _send(plan: Plan, request: Request) -> None:
     raise TokenRefused("the ERP refused the token again; nothing more is sent in this run")
 
 
-async def _send_once(plan: Plan, request: Request) -> tuple[Answer | None, str, str]:
+async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[Answer | None, str, str]:
     """One request: intent committed before its first byte, the answer after its last.
 
-    Returns the answer, the class of the outcome, and why in words.
+    `renewed`: the token is new, so that only a 401 can be about it. Returns the answer, the class of the outcome, and
+    why in words.
     """
-    row, doubtful = plan.row, plan.row.outcome == "unknown"
+    row, earlier = plan.row, plan.row.outcome
     await _await_turn(plan)
     row.state = State.SENDING
     await plan.set_deadline()
@@ -274,7 +298,9 @@ async def _send_once(plan: Plan, request: Request) -> tuple[Answer | None, str, 
     why = ""
     try:
         answer = await plan.tools.erp.send(request, before=plan.before_first_byte)
-        outcome = _meaning(answer, doubtful)
+        outcome = _meaning(plan, answer, earlier)
+        if not renewed and plan.tools.erp.may_renew(answer):
+            outcome = "auth_fail"
         if outcome != "accepted" or plan.settings.erp.custom_response:
             why = f"the ERP answered {answer.describe()}"
     except NotSent as error:
@@ -284,12 +310,14 @@ async def _send_once(plan: Plan, request: Request) -> tuple[Answer | None, str, 
     except (StopFlow, LeaseLost):
         row.state = State.PREPARED  # nothing was sent
         raise
-    if outcome == "not_done" and not doubtful:
+    if outcome == "not_done" and earlier not in _MAY_BE_DONE:
         row.state = State.PREPARED
-    still_doubtful = doubtful and outcome in ("not_done", "auth_fail")
-    row.outcome, row.request_deadline = ("unknown" if still_doubtful else outcome), 0.0
-    if outcome in ("accepted", "unknown"):
-        row.progress = "request"  # the ERP may have it: from now on bytes and key stay as they are
+    if answer is not None or outcome == "unknown":
+        row.progress = "request"  # bytes have left under this key: they stay as they are until a refusal
+    row.outcome = _outcome_after(earlier, outcome)
+    if row.outcome != "unknown":
+        row.request_deadline = 0.0
+    row.relation = None
     row.http_status = answer.status if answer is not None else None
     row.error = None if outcome == "accepted" else why
     plan.note(
@@ -299,9 +327,7 @@ async def _send_once(plan: Plan, request: Request) -> tuple[Answer | None, str, 
         seconds=time.monotonic() - began,
     )
     if answer is not None:
-        plan.keep(
-            "response", answer.text, {"status": answer.status, "reason": answer.reason, "url": answer.url}
-        )
+        plan.keep("response", answer.text, _kept_of(answer, old_token=outcome == "auth_fail"))
         row.state = State.ANSWERED
         row.erp_reference = (
             erp_system.reference(answer, plan.settings.erp.reference_path) or row.erp_reference
@@ -319,10 +345,26 @@ async def _send_once(plan: Plan, request: Request) -> tuple[Answer | None, str, 
     return answer, outcome, why
 
 
-def _meaning(answer: Answer, doubtful: bool) -> str:
-    """What an answer says. Of an earlier request whose outcome is unknown most refusals of its repeat say nothing."""
-    meaning = erp_system.classify(answer)
-    return "unknown" if doubtful and meaning == "refused" and answer.status not in _SETTLES_DOUBT else meaning
+def _meaning(plan: Plan, answer: Answer, earlier: str) -> str:
+    """What an answer says. Of an earlier request that may be done most refusals of its repeat say nothing."""
+    meaning = erp_system.classify(answer, plan.settings.erp)
+    if meaning != "refused" or earlier not in _MAY_BE_DONE:
+        return meaning
+    return meaning if earlier == "unknown" and answer.status in _SETTLES_DOUBT else "unknown"
+
+
+def _outcome_after(earlier: str, outcome: str) -> str:
+    """What is known of all requests under the key after one more, with `outcome`; `earlier`: what was known before."""
+    if earlier == "accepted" and outcome != "accepted":
+        return "accepted"
+    if earlier == "unknown" and outcome in ("not_done", "auth_fail"):
+        return "unknown"
+    return outcome
+
+
+def _doubtful(row: Row) -> bool:
+    """Whether the ERP may have done what was asked, and nobody has judged that to the end."""
+    return row.outcome in _MAY_BE_DONE and not row.answer_stands
 
 
 async def _await_turn(plan: Plan) -> None:
@@ -340,17 +382,27 @@ async def _await_turn(plan: Plan) -> None:
     await _check_not_stopped(plan)
 
 
-def _judge_by_default(plan: Plan, answer: Answer, outcome: str) -> None:
-    row = plan.row
+async def _judge_by_default(plan: Plan, answer: Answer, outcome: str) -> None:
+    row, settings = plan.row, plan.settings.erp
     if outcome == "accepted":
         row.state, row.relation, row.error = State.ANSWERED, Relation.CONTINUE, None
         reference = f", reference {row.erp_reference}" if row.erp_reference else ""
         plan.tell(f"the ERP took it: HTTP {answer.status} in {answer.seconds * 1000:.0f} ms{reference}")
-    elif plan.settings.erp.refusal == "failure":
-        row.state, row.relation = State.ANSWERED, Relation.FAILURE
-        plan.say(f"the ERP refused it, which rejects the plan: {row.error}", logging.WARNING)
-    else:
-        raise PlanFailed(f"the ERP refused it: {answer.describe()}")
+        if settings.refusal == "failure":
+            await plan.work.note_acceptance(row.snapshot)
+        return
+    why = f"the ERP refused it: {answer.describe()}"
+    if settings.refusal == "failed":
+        raise PlanFailed(why)
+    if answer.status not in settings.rejects:
+        raise PlanFailed(f"{why}; only the statuses of erp.rejects reject a plan")
+    if not await plan.work.writer.call(plan.work.journal.may_reject, row.snapshot, _REJECTED_UNPROVEN):
+        raise PlanFailed(
+            f"{why}; it is not rejected, since {_REJECTED_UNPROVEN} plans were, and the ERP has accepted none under "
+            "these settings: check the mapping"
+        )
+    row.state, row.relation = State.ANSWERED, Relation.FAILURE
+    plan.say(f"the ERP refused it, which rejects the plan: {row.error}", logging.WARNING)
 
 
 async def _may_repeat(plan: Plan, request: Request, why: str) -> bool:
@@ -359,66 +411,103 @@ async def _may_repeat(plan: Plan, request: Request, why: str) -> bool:
     if policy == "resend":
         return True
     if policy == "lookup":
-        return not await _found_at_the_erp(plan, request)
+        return not await _settled_by_lookup(plan, request)
     _doubt(plan, why)
     return False
 
 
 async def _settle_doubt(plan: Plan) -> None:
     """A row whose request was interrupted or never answered: bytes and key stay as they are, the policy decides."""
-    plan.row.outcome = "unknown"
-    why = (plan.row.error or "the task ended between sending and the answer").removeprefix(_NOT_KNOWN)
+    row = plan.row
+    row.outcome, row.relation = ("accepted" if row.outcome == "accepted" else "unknown"), None
+    why = (row.error or "the task ended between sending and the answer").removeprefix(_NOT_KNOWN)
     policy = plan.settings.erp.in_doubt
     plan.request = await _stored_request(plan)
     if policy == "hold":
         _doubt(plan, why)
         return
     await _check_not_stopped(plan)
-    if policy == "lookup" and await _found_at_the_erp(plan, plan.request):
+    if policy == "lookup" and await _settled_by_lookup(plan, plan.request):
         return
-    plan.say(f"sent again with the same key {plan.row.key}: {why}", logging.WARNING)
+    if policy == "resend" and not plan.looked:
+        _, left, changed = await _look(plan)
+        if left or changed:
+            _doubt(plan, f"{why}; it is not sent again: {left or _OTHER_CONTENT}")
+            return
+    plan.say(f"sent again with the same key {row.key}: {why}", logging.WARNING)
     plan.note("write_to_erp", "sent again", f"flagged repeat, same key; {why}")
     await _send(plan, plan.request)
 
 
-async def _found_at_the_erp(plan: Plan, request: Request) -> bool:
-    """Ask `erp.lookup` whether the request arrived. True where the plan need not be sent (now)."""
+async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
+    """Ask `erp.lookup` whether the request arrived. True where the plan need not be sent (now).
+
+    Found counts at once. Not there counts only once the ERP has had its time, and the plan is looked at in Omnitron
+    before it is sent again.
+    """
     try:
-        answer = await plan.tools.erp.look_up(
-            plan=await _original(plan), body=_sent(request), key=plan.row.key or ""
-        )
+        wait = await plan.until_settled()
+        answer = await _looked_up(plan, request)
+        if answer is None and wait > 0:
+            plan.say(f"the ERP does not have it yet; it is asked again in {wait:.0f} s", logging.WARNING)
+            plan.note("write_to_erp", "lookup", f"not there yet, asked again in {wait:.0f} s")
+            await plan.wait(wait)
+            answer = await _looked_up(plan, request)
     except OutcomeUnknown as error:
         _doubt(plan, f"the lookup gave no answer: {error}")
         return True
     if answer is None:
         plan.note("write_to_erp", "lookup", "not arrived")
-        return False
+        document, left, changed = await _look(plan)
+        if left:
+            _leave(plan, left)
+        elif changed:
+            _set_changed(plan, document)
+        else:
+            plan.row.outcome = "not_done"
+        return plan.row.at_rest
     plan.note("write_to_erp", "lookup", "arrived")
     plan.say("the ERP has it already: its lookup answer counts")
-    plan.keep("response", answer.text, {"status": answer.status, "reason": answer.reason, "url": answer.url})
+    plan.keep("response", answer.text, _kept_of(answer))
     plan.row.state, plan.row.outcome, plan.row.http_status = State.ANSWERED, "accepted", answer.status
+    plan.row.request_deadline, plan.sent_now = 0.0, False
     plan.row.erp_reference = (
         erp_system.reference(answer, plan.settings.erp.reference_path) or plan.row.erp_reference
     )
     if plan.settings.erp.custom_response:
         await plan.commit()
-        await _judge(plan, request, answer)
+        await _judge(plan, request, answer, "accepted")
         if plan.row.relation is Relation.AUTH_FAIL:
             raise PlanFailed("the response script said auth_fail of a lookup's answer")
+        if plan.row.relation is Relation.UNKNOWN:
+            _doubt(plan, plan.row.error or "the response script says unknown of the lookup's answer")
     else:
-        _judge_by_default(plan, answer, "accepted")
+        await _judge_by_default(plan, answer, "accepted")
     await plan.commit()
     return True
 
 
+def _kept_of(answer: Answer, *, old_token: bool = False) -> dict[str, Any]:
+    """What the journal keeps of an answer beside its body. `old_token`: it may be about the token that was used."""
+    kept = {"status": answer.status, "reason": answer.reason, "url": answer.url}
+    return {**kept, "old_token": True} if old_token else kept
+
+
+async def _looked_up(plan: Plan, request: Request) -> Answer | None:
+    return await plan.tools.erp.look_up(
+        plan=await _original(plan), body=_sent(request), key=plan.row.key or ""
+    )
+
+
 def _doubt(plan: Plan, why: str) -> None:
-    plan.row.state, plan.row.outcome = State.IN_DOUBT, "unknown"
+    plan.row.state, plan.row.relation = State.IN_DOUBT, None
+    plan.row.outcome = "accepted" if plan.row.outcome == "accepted" else "unknown"
     plan.row.error = _NOT_KNOWN + why
     plan.note("write_to_erp", "in doubt", why)
 
 
 def _give_up(plan: Plan, why: str) -> None:
-    if plan.row.outcome == "unknown":
+    if _doubtful(plan.row):
         _doubt(plan, why)
     else:
         raise PlanFailed(f"the ERP did not take it in {_SEND_TRIES} tries: {why}")
@@ -435,27 +524,27 @@ async def _judge_stored_answer(plan: Plan) -> None:
     answer = Answer(
         meta["status"], meta["reason"], {}, body.content.encode("utf-8", "replace"), meta["url"], 0.0
     )
-    outcome = _meaning(answer, plan.row.outcome == "unknown")
+    outcome = "auth_fail" if meta.get("old_token") else _meaning(plan, answer, plan.row.outcome)
     request = await _stored_request(plan)
-    if not plan.settings.erp.custom_response:
-        if outcome in ("accepted", "refused"):
-            _judge_by_default(plan, answer, outcome)
-        elif outcome == "unknown":
-            _doubt(plan, f"the ERP answered {answer.describe()}")
-        else:
-            await _check_not_stopped(plan)
-            await _send(plan, request)
-        return
-    await _judge(plan, request, answer)
-    if plan.row.relation is Relation.AUTH_FAIL:
-        plan.row.outcome = "auth_fail"
+    if plan.settings.erp.custom_response:
+        await _judge(plan, request, answer, outcome)
+        if plan.row.relation not in (Relation.AUTH_FAIL, Relation.UNKNOWN):
+            return
+        outcome, plan.row.relation = plan.row.relation.value, None
+        plan.row.outcome = _outcome_after(plan.row.outcome, outcome)
+    if outcome in ("accepted", "refused"):
+        await _judge_by_default(plan, answer, outcome)
+    elif outcome == "unknown":
+        _doubt(plan, f"the ERP answered {answer.describe()}")
+    else:
         await _check_not_stopped(plan)
-        await plan.tools.erp.renew_token()
+        if outcome == "auth_fail":
+            await plan.tools.erp.renew_token()
         await _send(plan, request)
 
 
-async def _judge(plan: Plan, request: Request, answer: Answer) -> None:
-    """Let the response script say what the answer means; its relation decides."""
+async def _judge(plan: Plan, request: Request, answer: Answer, meaning: str) -> None:
+    """Let the response script say what the answer means; its relation decides. `meaning`: what `classify` says."""
     row, source = plan.row, plan.settings.erp.custom_response_script
     text = source.text if source is not None else DEFAULT_RESPONSE_SCRIPT
     sent, said = _sent(request), _parsed_answer(answer)
@@ -464,6 +553,7 @@ async def _judge(plan: Plan, request: Request, answer: Answer) -> None:
         "invokehttp.status.message": answer.reason,
         "invokehttp.response.body": answer.text,
         "invokehttp.request.url": answer.url,
+        "answer.meaning": meaning,
         "request_data": json.dumps(sent) if request.body is None else request.body.decode("utf-8", "replace"),
     }
     if "rejected_count" in text:
@@ -509,11 +599,15 @@ async def write_to_omnitron(plan: Plan) -> None:
         "order_transaction",
     ):
         word = profile.word("rejected")
+    shown = None if plan.sent_now else await plan.tools.omnitron.plan(row.pk)
+    if shown is not None and row.relation is Relation.CONTINUE and await _is_other(plan, shown):
+        _set_changed(plan, shown)
+        return
     if word is not None and row.generation > 1:
         word = await _still_wanted(plan, word)
     if word is None:
         plan.note("write_to_omnitron", "nothing to write")
-    elif not plan.sent_now and await _status_now(plan) == word:
+    elif shown is not None and shown.get("status") == word:
         plan.note("write_to_omnitron", "found written", word)
         plan.tell(f"Omnitron shows {word} already")
     else:
@@ -617,7 +711,8 @@ _STEPS: dict[str, Callable[[Plan], Awaitable[None]]] = {
 
 async def _fail(plan: Plan, why: str) -> None:
     row = plan.row
-    if row.state is State.SENDING:
+    unjudged = row.state is State.ANSWERED and row.outcome == "unknown" and not row.answer_stands
+    if row.state is State.SENDING or (unjudged and not plan.settings.erp.custom_response):
         _doubt(plan, why)
         return
     dead = plan.settings.max_attempts is not None and row.attempts >= plan.settings.max_attempts
@@ -632,10 +727,11 @@ async def _fail(plan: Plan, why: str) -> None:
 async def _stop(plan: Plan, reason: str, kind: str) -> None:
     row, why = plan.row, f"the run was stopped: {printable(reason, 2000)}"
     await plan.work.stop(printable(reason, 2000), kind)
-    if row.outcome == "unknown" and not row.answer_stands:
+    told_nothing = row.relation is Relation.DO_NOTHING and _doubtful(row)
+    if row.outcome == "unknown" and not row.answer_stands and not told_nothing:
         _doubt(plan, why)
         return
-    if not row.answer_stands:
+    if not row.answer_stands and not told_nothing:
         row.relation = None
     row.state, row.error = State.HELD, f"held, {why}"
     plan.note("plan", "held", row.error)
@@ -647,33 +743,73 @@ async def _check_not_stopped(plan: Plan) -> None:
 
 
 async def _still_due(plan: Plan) -> bool:
-    """Look at the plan in Omnitron once more where this run's listing did not just show it; False: it has left."""
-    if (
-        plan.document is not None
-        or (plan.listed and plan.first_in_run)
-        or plan.row.progress in ("script", "mapping")
-    ):
+    """Look at the plan in Omnitron once more where this run's listing did not just show it; False: it has left.
+
+    Raises _StartOver where it shows other content than what was prepared.
+    """
+    if plan.looked or plan.just_listed:
         return True
-    document = await plan.tools.omnitron.plan(plan.row.pk)
-    why = "Omnitron has no such plan any more" if document is None else _misfit(plan, document)
-    if document is None or why is not None:
-        plan.row.state, plan.row.error = State.LEFT, why
-        plan.note("get_data_from_omnitron", "left", why or "")
-        plan.say(f"left alone: {why}")
+    row = plan.row
+    document, left, changed = await _look(plan)
+    if left or (changed and row.progress == "request"):
+        if left and not _doubtful(row):
+            _leave(plan, left)
+        else:
+            _set_changed(plan, document, left or "")
         return False
-    if plan.row.progress == "request":
+    if not changed:
         return True
-    digest = content_digest(document)
-    if digest != plan.row.digest:
-        what = "new content" if plan.row.digest else "read again"
-        why = (
-            "Omnitron shows other content than before" if plan.row.digest else "the document had been pruned"
-        )
-        plan.row.digest = digest
-        plan.keep("document", json_text(document))
-        plan.note("get_data_from_omnitron", what, why)
-    plan.document = document
+    pruned = not row.digest
+    why = "the document had been pruned" if pruned else _OTHER_CONTENT
+    plan.note("get_data_from_omnitron", "read again" if pruned else "new content", why)
+    row.digest, row.amount = content_digest(document), amount_of(document or {}) or row.amount
+    plan.keep("document", json_text(document))
+    plan.document, plan.preloaded, begun = document, None, row.progress
+    if begun:
+        row.state, row.progress, row.attributes = State.FETCHED, "", {}
+        row.attributes["channel_type"] = plan.settings.omnitron.channel_type
+        raise _StartOver
     return True
+
+
+async def _look(plan: Plan) -> tuple[dict[str, Any] | None, str, bool]:
+    """The plan as Omnitron shows it now, why it has left the flow (empty: it has not), whether its content differs."""
+    document = await plan.tools.omnitron.plan(plan.row.pk)
+    plan.looked = True
+    if document is None:
+        return None, "Omnitron has no such plan any more", False
+    return document, _misfit(plan, document) or "", await _is_other(plan, document)
+
+
+async def _is_other(plan: Plan, shown: Mapping[str, Any]) -> bool:
+    """Whether Omnitron shows other content than the journal's; one plan's page may show more than the listing did."""
+    if content_digest(shown) == plan.row.digest:
+        return False
+    known = await _original(plan) if plan.row.digest else None
+    return known is None or not same_content(known, shown)
+
+
+def _leave(plan: Plan, why: str) -> None:
+    plan.row.state, plan.row.error = State.LEFT, why
+    plan.note("get_data_from_omnitron", "left", why)
+    plan.say(f"left alone: {why}")
+
+
+def _set_changed(plan: Plan, document: Mapping[str, Any] | None, why: str = "") -> None:
+    """What was held back, or cannot be sent as it is: a person decides."""
+    row = plan.row
+    taken = (
+        f"the ERP answered it with reference {row.erp_reference}"
+        if row.erp_reference
+        else ("the ERP has taken it" if row.outcome == "accepted" else "it was sent and not taken")
+    )
+    row.error = f"{taken}, and {why or _OTHER_CONTENT}; nothing more is sent: `resend` or `dismiss` it"
+    row.state = State.CHANGED
+    if document is not None:
+        row.digest = content_digest(document)
+        plan.keep("document", json_text(document))
+    plan.note("get_data_from_omnitron", "changed", row.error)
+    plan.say(row.error, logging.WARNING)
 
 
 def _misfit(plan: Plan, document: Mapping[str, Any]) -> str | None:

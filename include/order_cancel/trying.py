@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from include.order_cancel.erp import classify
 from include.order_cancel.errors import PlanFailed
+from include.order_cancel.http import Answer
 from include.order_cancel.rows import Relation
 from include.order_cancel.scripts.process import Limits, ScriptProcess, ScriptResult
 from include.order_cancel.settings import FlowSettings
@@ -95,16 +97,23 @@ def attributes(settings: FlowSettings, added: Mapping[str, str]) -> dict[str, st
     return {"channel_type": settings.omnitron.channel_type, **added}
 
 
-def answer_attributes(settings: FlowSettings, text: str, body: str, request: Any) -> dict[str, str]:
-    """What a response script finds in its attributes beside the plan's own, for an answer of status 200."""
-    return {
+def answer_attributes(
+    settings: FlowSettings, text: str, body: str, request: Any, given: Mapping[str, str]
+) -> dict[str, str]:
+    """What a response script finds in its attributes: those of an answer of status 200, over them the trial's own."""
+    told = {
         "invokehttp.status.code": "200",
         "invokehttp.status.message": "OK",
         "invokehttp.response.body": body,
         "invokehttp.request.url": settings.erp.cancellation_api_url,
         "request_data": "" if request is None else json.dumps(request, ensure_ascii=False),
         **({"rejected_count": "0"} if "rejected_count" in text else {}),
+        **given,
     }
+    code = told["invokehttp.status.code"]
+    status = int(code) if code.isascii() and code.isdigit() and len(code) == 3 else 0
+    answer = Answer(status, "", {}, body.encode("utf-8", "replace"), "", 0.0)
+    return {"answer.meaning": classify(answer, settings.erp), **told}
 
 
 def limits(settings: FlowSettings) -> Limits:

@@ -30,6 +30,8 @@ log = logging.getLogger("order_cancel")
 
 # What a plan waits for a commit in company: an eighth of the time that its two requests usually take.
 _GATHER_SECONDS = 0.01
+# A plan that waits says so often enough that neither its lease nor its run's claim runs out.
+_LONGEST_WAIT_SECONDS = 60.0
 # Beyond the request's own deadline: from the intent to the first byte, and for the connection to close.
 _DEADLINE_SLACK_SECONDS = 5.0
 
@@ -72,6 +74,11 @@ class Work:
         self.many, self.measure = many, measure
         self.writer = Writer(journal, _GATHER_SECONDS if many else 0.0)
         self.stop_reason: str | None = None
+        self.overtaken = False
+        self.stand_aside: Callable[[], None] = lambda: None
+        self._accepted: set[str] = set()
+        self._began = time.monotonic()
+        self._run_age = 0.0
         self._looked_at = float("-inf")
         self._offset: float | None = None
         self._current_digest: str | None = None
@@ -84,6 +91,9 @@ class Work:
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self.writer)
         await self.look()
+        self.overtaken = await self.writer.call(self.journal.overtaken, self.run)
+        self._run_age = await self.writer.call(self.journal.now) - self.run.started_at
+        self._began = time.monotonic()
         return self
 
     async def __aexit__(
@@ -107,6 +117,17 @@ class Work:
             await self.writer.call(self.journal.save_snapshot, self.run.flow, now.digest, now.snapshot())
             self._current_digest = now.digest
         return self._current_digest
+
+    @property
+    def run_age(self) -> float:
+        """Seconds since the run began, before it asked Omnitron for its plans."""
+        return self._run_age + time.monotonic() - self._began
+
+    async def note_acceptance(self, digest: str) -> None:
+        """Keep that the ERP accepts plans under these settings; told to the journal once in a task."""
+        if digest not in self._accepted:
+            self._accepted.add(digest)
+            await self.writer.call(self.journal.note_acceptance, digest)
 
     async def clock_offset(self) -> float:
         """How far the journal's clock is ahead of this machine's, in seconds; measured once in a task."""
@@ -156,7 +177,8 @@ class Plan:
     work: Work
     tools: Tools
     listed: bool
-    first_in_run: bool = True
+    fresh: bool = True
+    looked: bool = False
     deadline_set_at: float = 0.0
     document: Any = None
     preloaded: str | None = None
@@ -170,6 +192,12 @@ class Plan:
     def settings(self) -> FlowSettings:
         """The settings of this attempt."""
         return self.tools.settings
+
+    @property
+    def just_listed(self) -> bool:
+        """Whether this run's own listing showed the plan a short while ago, and this is the attempt that it was for."""
+        young = self.work.run_age <= self.settings.omnitron.look_again_seconds
+        return self.listed and self.fresh and young
 
     def tell(self, message: str) -> None:
         """A line on what went well: told where the log is about this plan, left out where it is about many."""
@@ -217,6 +245,26 @@ class Plan:
         while time.monotonic() - self.deadline_set_at > _DEADLINE_SLACK_SECONDS / 2:
             await self.set_deadline()
             await self.commit()
+
+    async def until_settled(self) -> float:
+        """Seconds until a lookup's "not there" counts: the settling time after the last request's deadline."""
+        lookup, row = self.settings.erp.lookup, self.row
+        after = lookup.after_seconds if lookup else 0
+        longest = after + self.settings.erp.timeout_seconds + _DEADLINE_SLACK_SECONDS
+        if not row.request_deadline:
+            return 0.0
+        return min(longest, row.request_deadline + after - await self.work.writer.call(self.work.journal.now))
+
+    async def wait(self, seconds: float) -> None:
+        """Wait while the neighbours go on, and keep the row. Raises LeaseLost."""
+        self.work.stand_aside()
+        while seconds > 0:
+            part = min(seconds, _LONGEST_WAIT_SECONDS)
+            await self.tools.erp.caller.sleep(part)
+            seconds -= part
+            await self.commit()
+            await self.work.writer.call(self.work.journal.stay_alive, self.work.run.id)
+            await self.work.look()
 
     async def stored(self, kind: str) -> Any:
         """The newest body of this kind, parsed. None where there is none."""

@@ -162,8 +162,7 @@ def _given(settings: FlowSettings, trial: Trial) -> Given:
     sent = _document(trial.request, "the request") if trial.request.strip() else None
     answer = trying.json_or_text(trial.input)
     if trial.kind == "response":
-        told = trying.answer_attributes(settings, trial.text, trial.input, sent)
-        added = {**told, **added}
+        added = trying.answer_attributes(settings, trial.text, trial.input, sent, added)
     return Given(None, sent, answer, added)
 
 

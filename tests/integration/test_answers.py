@@ -60,14 +60,21 @@ def answered(status: int, **more: Any) -> dict[str, Any]:
     return {"kind": "status", "status": status, **more}
 
 
-REFUSED = [
-    Case(answered(status), "failed", body_number=2) for status in (300, 302, 304, 400, 403, 404, 409, 422)
+REFUSED = [Case(answered(status), "failed", body_number=2) for status in (301, 400, 403, 404, 409, 422, 451)]
+NOT_DONE = [
+    *(Case(answered(status), "failed", requests=3) for status in (408, 425, 429)),
+    Case(answered(503), "failed", requests=3, settings={"erp__not_done": [503]}),
 ]
-NOT_DONE = [Case(answered(status), "failed", requests=3) for status in (408, 425, 429, 503)]
-UNKNOWN = [Case(answered(status), "in_doubt") for status in (500, 502, 504)]
+UNKNOWN = [
+    *(Case(answered(status), "in_doubt") for status in (300, 302, 303, 304, 500, 501, 502, 503, 504, 524)),
+    *(
+        Case({"kind": "answer", "status": 200, "body": body, "effect": True}, "in_doubt", effects=1)
+        for body in ("<html>Sign in</html>", "", {"documentNumber": None}, [1, 2])
+    ),
+]
 REJECTED = [
     Case(answered(status), "rejected", settings={"erp__refusal": "failure"}, omnitron="rejected")
-    for status in (400, 409, 422, 501)
+    for status in (400, 409, 410, 422)
 ]
 CUT = [
     Case({"kind": "drop"}, "in_doubt"),
@@ -81,6 +88,7 @@ TAKEN = [
         "done",
         omnitron="approved",
         effects=1,
+        settings={"erp__reference_path": None},
     )
     for status, body in ((200, {"documentNumber": "X"}), (201, "created"), (202, ""), (299, [1, 2]))
 ]
@@ -153,7 +161,7 @@ def test_an_erp_that_does_not_listen_has_not_got_the_plan(make_flow: MakeFlow) -
 def test_an_answer_that_comes_after_two_busy_ones_counts(make_flow: MakeFlow) -> None:
     flow = make_flow(1)
     flow.erp.simulator.fail("status", status=429, times=1, retry_after=1)
-    flow.erp.simulator.fail("status", status=503, times=1)
+    flow.erp.simulator.fail("status", status=425, times=1)
 
     flow.run()
 
@@ -165,7 +173,7 @@ def test_an_answer_that_comes_after_two_busy_ones_counts(make_flow: MakeFlow) ->
 
 def test_a_busy_erp_that_asks_for_hours_is_not_waited_for(make_flow: MakeFlow) -> None:
     flow = make_flow(1)
-    flow.erp.simulator.fail("status", status=503, retry_after=7200)
+    flow.erp.simulator.fail("status", status=429, retry_after=7200)
 
     flow.run()
 
@@ -209,7 +217,6 @@ def test_resent_doubt_keeps_bytes_and_key_over_runs_whatever_changes(make_flow: 
     flow.erp.simulator.fail("status", status=500, times=3)
     flow.run()
     state = flow.state(5001)
-    flow.omnitron.simulator.change(5001, refund_amount="0.01")
     flow.raw["mapping"] = [{"operation": "default", "spec": {"other": True}}]
 
     flow.run()
@@ -512,8 +519,11 @@ def test_do_nothing_holds_the_plan_and_offers_it_again_under_the_same_key(make_f
     assert len(flow.erp.simulator.effects) == 2
 
 
-def test_a_held_plan_whose_content_changed_is_another_request(make_flow: MakeFlow) -> None:
+def test_a_refused_plan_that_its_script_held_is_another_request_once_its_content_changed(
+    make_flow: MakeFlow,
+) -> None:
     flow = make_flow(1, mapping=MAPPING, **responding("return 'do_nothing'"))
+    flow.erp.simulator.fail("status", status=422, times=1)
     flow.run()
     flow.omnitron.simulator.change(5001, refund_amount="7.77")
 
@@ -664,11 +674,13 @@ def test_a_script_without_a_good_word_fails_the_plan_and_judges_the_same_answer_
     [
         (None, "done", 1),
         ({"kind": "status", "status": 422}, "failed", 1),
-        ({"kind": "status", "status": 503}, "held", 1),
-        ({"kind": "status", "status": 500}, "held", 1),
+        ({"kind": "status", "status": 429}, "failed", 1),
+        ({"kind": "status", "status": 503}, "in_doubt", 1),
+        ({"kind": "status", "status": 500}, "in_doubt", 1),
+        ({"kind": "answer", "body": "<html>Sign in</html>", "effect": True}, "in_doubt", 1),
         ({"kind": "drop"}, "in_doubt", 1),
     ],
-    ids=["200", "422", "503", "500", "no answer"],
+    ids=["200", "422", "429", "503", "500", "200 without a reference", "no answer"],
 )
 def test_the_shipped_script_judges_where_none_is_given(
     make_flow: MakeFlow, fault: dict[str, Any] | None, state: str, requests: int
@@ -685,7 +697,7 @@ def test_the_shipped_script_judges_where_none_is_given(
 def test_an_answer_with_characters_that_no_database_keeps_breaks_nothing(
     make_flow: MakeFlow, journal_url: str
 ) -> None:
-    flow = make_flow(3, url=journal_url, fan_out=0)
+    flow = make_flow(3, url=journal_url, fan_out=0, erp__reference_path=None)
     said = "a\x00b"
     flow.erp.simulator.fail("answer", plan=5001, body=said, effect=True)
     flow.erp.simulator.fail("answer", plan=5002, body={"documentNumber": said}, effect=True)
@@ -698,7 +710,7 @@ def test_an_answer_with_characters_that_no_database_keeps_breaks_nothing(
 
 @pytest.mark.parametrize("charset", ["utf-7", "utf-16", "nonsense", "cp1254"])
 def test_an_answer_in_any_charset_breaks_nothing(make_flow: MakeFlow, charset: str) -> None:
-    flow = make_flow(2, fan_out=0)
+    flow = make_flow(2, fan_out=0, erp__reference_path=None)
     headers = {"Content-Type": f"text/plain; charset={charset}"}
     flow.erp.simulator.fail("answer", plan=5001, body="+2AA-", headers=headers, effect=True)
 

@@ -649,7 +649,7 @@ def test_a_mapping_that_produces_nothing_is_an_error(bare: Command, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("status", "relation"), [("200", "continue"), ("401", "auth_fail"), ("503", "do_nothing")]
+    ("status", "relation"), [("200", "continue"), ("401", "auth_fail"), ("503", "unknown")]
 )
 def test_the_shipped_response_script_says_its_relation(
     bare: Command, tmp_path: Path, status: str, relation: str

@@ -143,7 +143,7 @@ def test_one_that_did_not_arrive_is_sent_once_a_person_says_so(
     make_flow: MakeFlow, journal_url: str, backup: Backup
 ) -> None:
     flow = make_flow(1, url=journal_url)
-    flow.erp.simulator.fail("status", status=503, times=3)
+    flow.erp.simulator.fail("status", status=429, times=3)
     flow.run()
     older = backup(flow)
     flow.last_query = datetime.fromisoformat(in_hours(0.5))  # a run of which the journal has lost everything

@@ -436,7 +436,7 @@ def test_resend_ids_sends_a_finished_plan_again_under_another_key(make_flow: Mak
 
 def test_resend_ids_of_a_plan_that_is_not_over_is_an_ordinary_try(make_flow: MakeFlow) -> None:
     flow = make_flow(1)
-    flow.erp.simulator.fail("status", status=503, times=3)
+    flow.erp.simulator.fail("status", status=429, times=3)
     flow.run()
 
     flow.run(resend_ids=[5001])

@@ -150,21 +150,38 @@ def test_an_open_plan_takes_its_new_content(state: State) -> None:
         row(State.SENDING),
         row(State.FAILED, outcome="accepted"),
         row(State.FAILED, outcome="accepted", relation=Relation.CONTINUE),
-        row(State.HELD, outcome="unknown", relation=Relation.DO_NOTHING),
     ],
-    ids=["in doubt", "on the wire", "not judged", "not written back", "unknown, held by its script"],
+    ids=["in doubt", "on the wire", "not judged", "not written back"],
 )
 def test_new_content_does_not_touch_what_was_sent_and_is_not_settled(unsettled: Row) -> None:
     assert place(unsettled, OTHER, RUN, Placing(), NOW) == ("again", None)
     assert unsettled.digest == SAME.digest
 
 
-def test_new_content_of_a_plan_that_its_script_held_is_another_request() -> None:
-    held = row(State.HELD, outcome="accepted", relation=Relation.DO_NOTHING, progress="request")
+@pytest.mark.parametrize(
+    "sent",
+    [
+        row(State.HELD, outcome="accepted", relation=Relation.DO_NOTHING, progress="request"),
+        row(State.HELD, outcome="unknown", relation=Relation.DO_NOTHING, progress="request"),
+        row(State.HELD, outcome="auth_fail", progress="request"),
+        row(State.FAILED, outcome="not_done", progress="request"),
+        row(State.PREPARED, outcome="", progress="request"),
+    ],
+    ids=["accepted, held", "unknown, held", "token refused", "not done", "edited"],
+)
+def test_new_content_of_a_plan_whose_bytes_may_have_left_is_for_a_person(sent: Row) -> None:
+    what, move = place(sent, OTHER, RUN, Placing(), NOW)
 
-    place(held, OTHER, RUN, Placing(), NOW)
+    assert (what, sent.state, sent.progress) == ("changed", State.CHANGED, "request")
+    assert move is not None
 
-    assert (held.outcome, held.progress) == ("refused", "")
+
+def test_new_content_of_a_refused_plan_is_another_request() -> None:
+    refused = row(State.FAILED, outcome="refused", progress="request")
+
+    what, _ = place(refused, OTHER, RUN, Placing(), NOW)
+
+    assert (what, refused.state, refused.progress) == ("again", State.FAILED, "")
 
 
 def test_a_finished_plan_goes_with_the_transaction_that_lists_it() -> None:

@@ -48,10 +48,7 @@ def response(given: argparse.Namespace) -> Said:
         text = _text(source, "erp.custom_response_script", given.flow)
     body = places.text(given.input)
     request = places.document(given.request) if given.request else None
-    attributes = {
-        **trying.answer_attributes(settings, text, body, request),
-        **_attributes(given, settings),
-    }
+    attributes = trying.answer_attributes(settings, text, body, request, _attributes(given, settings))
     return _said(
         settings, "response", text, Given(body, request, trying.json_or_text(body), attributes=attributes)
     )

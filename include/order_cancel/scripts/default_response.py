@@ -1,37 +1,32 @@
 """The Custom Response Script that is used where `erp.custom_response` is true and no script is given.
 
-It is written in the Integrator form, so that it can be copied and changed. Its rules:
+It is written in the Integrator form, so that it can be copied and changed. The flow says in the attribute
+`answer.meaning` what the answer proves by `erp.not_done`, `erp.refused`, `erp.refused_path` and
+`erp.reference_path`. Its rules:
 
-| answer | word |
+| `answer.meaning` | word |
 |---|---|
-| 2xx | `continue` |
-| 401 | `auth_fail` |
-| 408, 425, 429, 5xx | `do_nothing` |
-| any other, or no status | REL_FAILURE with a `reason`: the plan is failed and tried again by the next run |
+| `accepted` | `continue` |
+| `auth_fail` | `auth_fail` |
+| `unknown` | `unknown`: `erp.in_doubt` decides |
+| `not_done`, `refused`, or none | REL_FAILURE with a `reason`: the plan is failed and tried again by the next run |
 """
 
 from __future__ import annotations
 
 DEFAULT_RESPONSE_SCRIPT = """\
-TRY_LATER = (408, 425, 429)
+RELATIONS = {"accepted": "continue", "auth_fail": "auth_fail", "unknown": "unknown"}
 
 flowFile = session.get()
-status_text = get_attribute("invokehttp.status.code", "")
-status = int(status_text) if status_text.isdigit() else 0
+status = get_attribute("invokehttp.status.code", "")
+relation = RELATIONS.get(get_attribute("answer.meaning", ""))
 
-relation = None
-if 200 <= status <= 299:
-    relation = "continue"
-elif status == 401:
-    relation = "auth_fail"
-elif status in TRY_LATER or 500 <= status <= 599:
-    relation = "do_nothing"
-
+reason = "the ERP answered %s" % (status or "without a status")
+if relation != "continue":
+    flowFile = session.putAttribute(flowFile, "reason", reason)
 if relation:
     flowFile = session.putAttribute(flowFile, "relation", relation)
     session.transfer(flowFile, REL_SUCCESS)
 else:
-    reason = "the ERP answered %s" % (status_text or "without a status")
-    flowFile = session.putAttribute(flowFile, "reason", reason)
     session.transfer(flowFile, REL_FAILURE)
 """

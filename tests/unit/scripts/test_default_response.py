@@ -1,4 +1,4 @@
-"""The shipped default response script: its word for every answer."""
+"""The shipped default response script: its word for every meaning of an answer."""
 
 from __future__ import annotations
 
@@ -10,31 +10,13 @@ from include.order_cancel.scripts.default_response import DEFAULT_RESPONSE_SCRIP
 from include.order_cancel.scripts.process import Limits, ScriptProcess, ScriptResult
 
 WORDS = {
-    "continue": [200, 201, 202, 204, 206, 299],
-    "auth_fail": [401],
-    "do_nothing": [408, 425, 429, 500, 501, 502, 503, 504, 520, 599],
-    "refused": [
-        100,
-        300,
-        301,
-        302,
-        304,
-        307,
-        308,
-        400,
-        402,
-        403,
-        404,
-        405,
-        406,
-        409,
-        410,
-        415,
-        422,
-        451,
-        499,
-        600,
-    ],
+    "accepted": "continue",
+    "auth_fail": "auth_fail",
+    "unknown": "unknown",
+    "not_done": "refused",
+    "refused": "refused",
+    "": "refused",
+    "anything": "refused",
 }
 
 
@@ -45,31 +27,31 @@ def said(result: ScriptResult) -> str | None:
 @pytest.fixture(scope="module")
 def answers() -> dict[str, ScriptResult]:
     async def ask() -> dict[str, ScriptResult]:
-        statuses = [str(status) for known in WORDS.values() for status in known] + ["", "abc", "-200"]
         async with ScriptProcess(Limits()) as process:
             return {
-                status: await process.run(
-                    "response", DEFAULT_RESPONSE_SCRIPT, None, {"invokehttp.status.code": status}, response={}
+                meaning: await process.run(
+                    "response",
+                    DEFAULT_RESPONSE_SCRIPT,
+                    None,
+                    {"invokehttp.status.code": "500", "answer.meaning": meaning},
+                    response={},
                 )
-                for status in statuses
+                for meaning in WORDS
             }
 
     return asyncio.run(ask())
 
 
-@pytest.mark.parametrize(
-    ("word", "status"), [(word, status) for word, known in WORDS.items() for status in known]
-)
-def test_every_status_has_its_word(word: str, status: int, answers: dict[str, ScriptResult]) -> None:
-    assert said(answers[str(status)]) == word
+@pytest.mark.parametrize(("meaning", "word"), WORDS.items())
+def test_every_meaning_has_its_word(meaning: str, word: str, answers: dict[str, ScriptResult]) -> None:
+    assert said(answers[meaning]) == word
 
 
-@pytest.mark.parametrize("status", [422, 302])
-def test_a_refusal_has_a_reason(status: int, answers: dict[str, ScriptResult]) -> None:
-    assert answers[str(status)].reason == f"the ERP answered {status}"
+@pytest.mark.parametrize("meaning", ["unknown", "refused", "not_done"])
+def test_what_is_not_accepted_has_a_reason(meaning: str, answers: dict[str, ScriptResult]) -> None:
+    assert answers[meaning].reason == "the ERP answered 500"
 
 
-@pytest.mark.parametrize("status", ["", "abc", "-200"])
-def test_no_status_is_a_refusal(status: str, answers: dict[str, ScriptResult]) -> None:
-    assert answers[status].refused
-    assert answers[status].relation is None
+def test_no_answer_at_all_is_no_acceptance(answers: dict[str, ScriptResult]) -> None:
+    assert answers[""].refused
+    assert answers[""].relation is None
