@@ -379,7 +379,8 @@ def _context() -> Any:
 
 
 def _params() -> params_module.Params:
-    return params_module.read(dict(_context()["params"]))
+    context = _context()
+    return params_module.read(context["params"], context["dag_run"].conf)
 
 
 def _again() -> bool:

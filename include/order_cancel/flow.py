@@ -27,7 +27,7 @@ from include.order_cancel.http import Endpoint
 from include.order_cancel.journal import Journal, OnTheWire
 from include.order_cancel.metrics import Measure, unmeasured
 from include.order_cancel.omnitron import Omnitron
-from include.order_cancel.params import Params, moment
+from include.order_cancel.params import Params, check_window, moment
 from include.order_cancel.paths import at_path
 from include.order_cancel.placing import Placing
 from include.order_cancel.restoring import check_not_behind
@@ -111,6 +111,7 @@ def login(around: Surroundings, run_key: str, params: Params) -> int | None:
     settings = around.settings()
     for warning in settings.warnings:
         log.warning("%s", warning)
+    check_window(params, settings.omnitron.cancel_status)
     with group(TITLES["login"]), around.journal() as journal:
         endpoint = around.endpoint(settings.omnitron.conn_id)
         if not params.dry_run:
@@ -154,10 +155,12 @@ def get_data(around: Surroundings, run_id: int | None, params: Params) -> list[i
     """List the plans, commit their rows, freeze who belongs to the run. Returns the lots, none for a small batch.
 
     Repeated in one run it keeps its rows and their order. Only afterwards, and only for a run that nothing narrows,
-    the last query time moves. Raises TooManyPlans, ListingFailed, BadListing.
+    the last query time moves. Raises TooManyPlans, ListingFailed, BadListing, SettingsError.
     """
     settings = around.settings()
+    check_window(params, settings.omnitron.cancel_status)
     with group(TITLES["get_data_from_omnitron"]), around.journal() as journal:
+        _check_begun_so(journal, run_id, params)
         if run_id is None:
             asyncio.run(_dry_run(around, settings, journal, params))
             return []
@@ -184,6 +187,16 @@ def get_data(around: Surroundings, run_id: int | None, params: Params) -> list[i
         if queried_at is not None and not params.narrows:
             _move_last_query(around, queried_at)
         return lots
+
+
+def _check_begun_so(journal: Journal, run_id: int | None, params: Params) -> None:
+    """Raise SettingsError where these are not the Params with which `login` began: a dry run never becomes another."""
+    if params.dry_run:
+        begun_so = run_id is None
+    else:
+        begun_so = run_id is not None and journal.run(run_id).params == params.as_dict()
+    if not begun_so:
+        raise SettingsError([Problem("params", "are not those that this run began with; start another run")])
 
 
 def _move_last_query(around: Surroundings, queried_at: float) -> None:

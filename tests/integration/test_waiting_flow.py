@@ -455,8 +455,6 @@ def test_resend_ids_of_a_plan_that_is_not_over_is_an_ordinary_try(make_flow: Mak
         ({"retry_only": True}, False),
         ({"dry_run": True}, False),
         ({"max_plans": 10}, False),
-        ({"since": "2025-01-01T00:00:00Z"}, False),
-        ({"until": "2035-01-01T00:00:00Z"}, False),
         ({"resend_ids": [5001]}, False),
     ],
     ids=lambda value: next(iter(value), "nothing") if isinstance(value, dict) else "",

@@ -124,6 +124,18 @@ def test_since_takes_the_windows_place_and_until_ends_it(make_flow: MakeFlow) ->
     once_each(flow, range(5001, 5004))
 
 
+@pytest.mark.parametrize("params", [{"since": "2025-01-01T00:00:00Z"}, {"until": "2035-01-01T00:00:00Z"}])
+def test_a_run_that_was_given_its_window_does_not_move_the_last_query_time(
+    make_flow: MakeFlow, params: dict[str, str]
+) -> None:
+    flow = a_flow(make_flow)
+
+    flow.run(**params)
+
+    assert flow.last_query is None
+    once_each(flow, range(5001, 5004))
+
+
 def test_a_person_who_sets_the_time_back_scans_again_and_sends_nothing_twice(make_flow: MakeFlow) -> None:
     flow = a_flow(make_flow)
     flow.run()
