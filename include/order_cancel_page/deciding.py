@@ -18,7 +18,7 @@ from include.order_cancel.rows import Row
 from include.order_cancel.scripts import strict_json
 from include.order_cancel.text import printable
 from include.order_cancel_page.door import Right
-from include.order_cancel_page.masking import restored
+from include.order_cancel_page.masking import StillHidden, restored
 from include.order_cancel_page.plan import row_of
 from include.order_cancel_page.rights import door_of, needs, person_of, router
 
@@ -80,12 +80,14 @@ def edit_request(request: Request, flow: str, row_id: int, edited: EditedRequest
 
 
 def _content(journal: Journal, row: Row, edited: str) -> str:
-    """The edited body as it will be sent, the secrets back in their places."""
+    """The edited body as it will be sent, the secrets back in their places. Raises HTTPException."""
     try:
         document = strict_json.loads(edited)
         last = journal.body(row.id, "request")
         original = json.loads(last.content) if last is not None and last.content else None
         return json.dumps(restored(document, original), ensure_ascii=False, allow_nan=False)
+    except StillHidden as error:
+        raise HTTPException(422, str(error)) from None
     except (ValueError, RecursionError) as error:
         raise HTTPException(422, f"the request is not JSON: {error}") from None
 

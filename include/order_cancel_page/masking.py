@@ -14,6 +14,7 @@ from typing import Any
 from include.order_cancel.cli.hiding import url_without_secrets, without_secrets
 from include.order_cancel.rows import Body
 from include.order_cancel.secrecy import HIDDEN
+from include.order_cancel.text import printable
 
 _PERSONAL = re.compile(
     r"(?:^|_)(?:customer|contact|recipient|receiver|buyer|user|person|address|street|city|district|postcode|zip|"
@@ -85,16 +86,55 @@ class Veil:
         return meta | ({"url": self.text(url_without_secrets(str(meta["url"])))} if "url" in meta else {})
 
 
+class StillHidden(ValueError):
+    """What an edited document leaves hidden cannot be filled in for certain; the message says where."""
+
+
 def restored(edited: Any, original: Any) -> Any:
-    """An edited document with what was hidden in it as it was in the original, at the same place."""
-    if edited == HIDDEN and isinstance(original, str | int | float):
-        return original
+    """An edited document with what was hidden in it as it was.
+
+    Each member of the document is one part. A part in which something is hidden must be otherwise unchanged, so that
+    no secret ends at another item than its own. Raises StillHidden.
+    """
     if isinstance(edited, dict) and isinstance(original, dict):
-        return {name: restored(value, original.get(name)) for name, value in edited.items()}
+        return {name: _part(value, original.get(name), str(name)) for name, value in edited.items()}
+    return _part(edited, original, "")
+
+
+def _part(edited: Any, original: Any, name: str) -> Any:
+    where = next(_hidden_places(edited, name), None)
+    if where is None:
+        return edited
+    if not _unchanged(edited, original):
+        raise StillHidden(
+            f"{printable(where, 200) or 'the request'} stands as ***, and what surrounds it was changed: "
+            f"write its value there, or leave {printable(name, 100) or 'the request'} as it was"
+        )
+    return original
+
+
+def _hidden_places(value: Any, path: str) -> Iterator[str]:
+    if value == HIDDEN:
+        yield path
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _hidden_places(item, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _hidden_places(item, f"{path}[{index}]")
+
+
+def _unchanged(edited: Any, original: Any) -> bool:
+    """Whether both are the same but for what is hidden: that may stand for anything but nothing."""
+    if edited == HIDDEN:
+        return original not in (None, "")
+    if isinstance(edited, dict) and isinstance(original, dict):
+        return edited.keys() == original.keys() and all(
+            _unchanged(item, original[name]) for name, item in edited.items()
+        )
     if isinstance(edited, list) and isinstance(original, list):
-        padded = [*original, *([None] * len(edited))]
-        return [restored(value, padded[place]) for place, value in enumerate(edited)]
-    return edited
+        return len(edited) == len(original) and all(map(_unchanged, edited, original))
+    return json.dumps(edited) == json.dumps(original)
 
 
 def _personal_values(value: Any, under: bool = False) -> Iterator[str]:
