@@ -41,6 +41,12 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "2xx, broken JSON",
             "2xx, NaN",
             "2xx, nested deeply",
+            "501",
+            "520",
+            "302 of a gateway, done",
+            "303 of a gateway, done",
+            "524 of a gateway, done",
+            "404 of a gateway",
         ],
         "green, done: 1, 1, 1; then done: 1, 1": [
             "2xx, duplicate keys",
@@ -49,6 +55,9 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "clock 10 minutes behind",
             "clocks go forward",
             "clocks go back",
+        ],
+        "green, done: 2, 1, 1; then done: 1, 1": [
+            "503 of a gateway, done",
         ],
     },
     "list": {
@@ -87,21 +96,52 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "2xx, broken JSON",
             "2xx, NaN",
             "2xx, nested deeply",
+            "302 of a gateway, done",
+            "303 of a gateway, done",
+            "404 of a gateway",
         ],
-        "green, done: 2, 1, 1; then done: 1, 1": ["401 once"],
-        "list red, none: 2, 0, 0; then done: 1, 1": ["401 for ever"],
-        "green, done: 1, 1, 1; then done: 1, 1": ["2xx, duplicate keys", "2xx, byte order mark"],
-        "list red, fetched: 2, 0, 0; then done: 6, 6": ["pages repeat"],
-        "green, done: 4, 6, 4; then done: 6, 4": ["pages shrink"],
-        "green, done: 4, 4, 4; then done: 6, 6": ["pages skip"],
-        "green, done: 3, 6, 6; then done: 6, 6": ["pages loop"],
-        "list red, fetched: 1, 0, 0; then done: 6, 6": ["next page elsewhere"],
-        "red, failed: 1, 1, 0; then failed: 1, 0": ["plan changes", "plan disappears"],
+        "green, done: 2, 1, 1; then done: 1, 1": [
+            "401 once",
+            "503 of a gateway, done",
+        ],
+        "list red, none: 2, 0, 0; then done: 1, 1": [
+            "401 for ever",
+        ],
+        "green, done: 1, 1, 1; then done: 1, 1": [
+            "2xx, duplicate keys",
+            "2xx, byte order mark",
+        ],
+        "list red, fetched: 2, 0, 0; then done: 6, 6": [
+            "pages repeat",
+        ],
+        "green, done: 4, 6, 4; then done: 6, 4": [
+            "pages shrink",
+        ],
+        "green, done: 4, 4, 4; then done: 6, 6": [
+            "pages skip",
+        ],
+        "green, done: 3, 6, 6; then done: 6, 6": [
+            "pages loop",
+        ],
+        "list red, fetched: 1, 0, 0; then done: 6, 6": [
+            "next page elsewhere",
+        ],
+        "red, failed: 1, 1, 0; then failed: 1, 0": [
+            "plan disappears",
+        ],
         "green, done: 1, 1, 0; then done: 2, 0": [
             "clock 10 minutes ahead",
             "clock 10 minutes behind",
             "clocks go forward",
             "clocks go back",
+        ],
+        "list retried, none: 1, 0, 0; then done: 1, 1": [
+            "501",
+            "520",
+            "524 of a gateway, done",
+        ],
+        "red, changed: 1, 1, 0; then changed: 1, 0": [
+            "plan changes",
         ],
     },
     "ERP token": {
@@ -142,6 +182,12 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "2xx, broken JSON",
             "2xx, NaN",
             "2xx, nested deeply",
+            "501",
+            "520",
+            "302 of a gateway, done",
+            "303 of a gateway, done",
+            "524 of a gateway, done",
+            "404 of a gateway",
         ],
         "green, done: 1, 1, 1; then done: 1, 1": [
             "2xx, duplicate keys",
@@ -150,6 +196,9 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "clock 10 minutes behind",
             "clocks go forward",
             "clocks go back",
+        ],
+        "green, done: 2, 1, 1; then done: 1, 1": [
+            "503 of a gateway, done",
         ],
     },
     "ERP write": {
@@ -166,6 +215,15 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "2xx, 1 GB",
             "2xx, slow drip",
             "2xx, slow close",
+            "302 of a gateway, done",
+            "303 of a gateway, done",
+            "503 of a gateway, done",
+            "524 of a gateway, done",
+            "2xx, empty",
+            "2xx, HTML",
+            "2xx, broken JSON",
+            "2xx, NaN",
+            "2xx, nested deeply",
         ],
         "red, failed: 1, 0, 0; then done: 1, 1": [
             "400",
@@ -175,6 +233,7 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "409 conflict",
             "422",
             "redirect to another host",
+            "404 of a gateway",
         ],
         "green, done: 2, 1, 1; then done: 1, 1": [
             "401 once",
@@ -183,26 +242,36 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "clocks go forward",
             "clocks go back",
         ],
-        "red, held: 2, 0, 0; then done: 1, 1": ["401 for ever"],
+        "red, held: 2, 0, 0; then done: 1, 1": [
+            "401 for ever",
+        ],
         "red, failed: 3, 0, 0; then done: 1, 1": [
             "408",
             "425",
             "429 with Retry-After",
             "429 without Retry-After",
-            "503",
         ],
-        "red, in_doubt: 3, 1, 0; then done: 1, 1": ["409 outstanding"],
-        "red, in_doubt: 1, 0, 0; then in_doubt: 0, 0": ["500", "502", "504"],
+        "red, in_doubt: 3, 1, 0; then done: 1, 1": [
+            "409 outstanding",
+        ],
+        "red, in_doubt: 1, 0, 0; then in_doubt: 0, 0": [
+            "500",
+            "502",
+            "504",
+            "501",
+            "503",
+            "520",
+        ],
         "green, done: 1, 1, 1; then done: 1, 1": [
-            "2xx, empty",
-            "2xx, HTML",
-            "2xx, broken JSON",
-            "2xx, NaN",
             "2xx, duplicate keys",
             "2xx, byte order mark",
-            "2xx, nested deeply",
         ],
-        "red, failed: 1, 1, 0; then failed: 1, 0": ["plan changes", "plan disappears"],
+        "red, failed: 1, 1, 0; then failed: 1, 0": [
+            "plan disappears",
+        ],
+        "red, changed: 1, 1, 0; then changed: 1, 0": [
+            "plan changes",
+        ],
     },
     "lookup": {
         "red, in_doubt: 0, 1, 0; then done: 1, 1": [
@@ -239,11 +308,22 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "2xx, broken JSON",
             "2xx, NaN",
             "2xx, nested deeply",
+            "501",
+            "520",
+            "302 of a gateway, done",
+            "303 of a gateway, done",
+            "524 of a gateway, done",
+            "404 of a gateway",
         ],
-        "green, done: 2, 1, 1; then done: 1, 1": ["401 once"],
-        "red, in_doubt: 2, 1, 0; then done: 1, 1": ["401 for ever"],
-        "green, done: 1, 1, 1; then done: 1, 1": [
+        "green, done: 2, 1, 1; then done: 1, 1": [
+            "401 once",
             "404",
+            "503 of a gateway, done",
+        ],
+        "red, in_doubt: 2, 1, 0; then done: 1, 1": [
+            "401 for ever",
+        ],
+        "green, done: 1, 1, 1; then done: 1, 1": [
             "2xx, duplicate keys",
             "2xx, byte order mark",
             "clock 10 minutes ahead",
@@ -251,7 +331,12 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "clocks go forward",
             "clocks go back",
         ],
-        "red, failed: 1, 1, 0; then failed: 1, 0": ["plan changes", "plan disappears"],
+        "red, failed: 1, 1, 0; then failed: 1, 0": [
+            "plan disappears",
+        ],
+        "red, changed: 1, 1, 0; then changed: 1, 0": [
+            "plan changes",
+        ],
     },
     "write-back": {
         "red, failed: 0, 1, 0; then done: 1, 1": [
@@ -276,9 +361,17 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "409 conflict",
             "422",
             "redirect to another host",
+            "501",
+            "520",
+            "404 of a gateway",
         ],
-        "green, done: 2, 1, 1; then done: 1, 1": ["401 once"],
-        "red, held: 2, 1, 0; then done: 1, 1": ["401 for ever"],
+        "green, done: 2, 1, 1; then done: 1, 1": [
+            "401 once",
+            "503 of a gateway, done",
+        ],
+        "red, held: 2, 1, 0; then done: 1, 1": [
+            "401 for ever",
+        ],
         "red, failed: 3, 1, 0; then done: 1, 1": [
             "408",
             "425",
@@ -302,7 +395,17 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "clocks go forward",
             "clocks go back",
         ],
-        "red, failed: 1, 1, 0; then failed: 1, 0": ["plan changes", "plan disappears"],
+        "red, failed: 1, 1, 0; then failed: 1, 0": [
+            "plan disappears",
+        ],
+        "red, failed: 1, 1, 1; then done: 1, 1": [
+            "302 of a gateway, done",
+            "303 of a gateway, done",
+            "524 of a gateway, done",
+        ],
+        "red, changed: 0, 1, 0; then changed: 1, 0": [
+            "plan changes",
+        ],
     },
     "mapping": {
         "red, failed: 0, 1, 0; then done: 1, 1": [
@@ -318,6 +421,10 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "2xx, 1 GB",
             "2xx, slow drip",
             "2xx, slow close",
+            "302 of a gateway, done",
+            "303 of a gateway, done",
+            "503 of a gateway, done",
+            "524 of a gateway, done",
         ],
         "red, failed: 1, 1, 0; then done: 1, 1": [
             "400",
@@ -335,9 +442,16 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "503",
             "504",
             "redirect to another host",
+            "501",
+            "520",
+            "404 of a gateway",
         ],
-        "green, done: 2, 1, 1; then done: 1, 1": ["401 once"],
-        "red, held: 2, 1, 0; then done: 1, 1": ["401 for ever"],
+        "green, done: 2, 1, 1; then done: 1, 1": [
+            "401 once",
+        ],
+        "red, held: 2, 1, 0; then done: 1, 1": [
+            "401 for ever",
+        ],
         "green, done: 1, 1, 1; then done: 1, 1": [
             "2xx, empty",
             "2xx, HTML",
@@ -346,14 +460,18 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "2xx, duplicate keys",
             "2xx, byte order mark",
             "2xx, nested deeply",
-            "plan changes",
             "plan disappears",
             "clock 10 minutes ahead",
             "clock 10 minutes behind",
             "clocks go forward",
             "clocks go back",
         ],
-        "red, done and failed: 0, 1, 0; then done: 2, 1": ["partial success"],
+        "red, done and failed: 0, 1, 0; then done: 2, 1": [
+            "partial success",
+        ],
+        "red, changed: 0, 1, 0; then changed: 1, 0": [
+            "plan changes",
+        ],
     },
 }
 

@@ -228,6 +228,27 @@ def redirect(world: World) -> None:
     world.call(answering(307, Location=f"{world.network.trap_url}/elsewhere"))
 
 
+def gateway(status: int) -> Act:
+    """The system does what it was asked for, and a gateway before it answers in its own words."""
+
+    async def act(exchange: Exchange) -> None:
+        await exchange.reply()
+        page = b"<html><body><h1>The gateway speaks</h1></body></html>"
+        await exchange.send(Reply(status, {"Content-Type": "text/html", "Location": "/elsewhere"}, page))
+
+    return act
+
+
+def not_found_page(world: World) -> None:
+    """An ingress that knows no such address, for whatever is asked."""
+    page = b"<html><body>default backend - 404</body></html>"
+
+    async def act(exchange: Exchange) -> None:
+        await exchange.send(Reply(404, {"Content-Type": "text/html"}, page))
+
+    world.call(act)
+
+
 def twice_each(body: bytes) -> bytes:
     """Every key that counts stands twice, the right value last."""
     return b'{"key":"x","token":"x","count":9,"results":[],"documentNumber":"x",' + body[1:]
@@ -397,7 +418,9 @@ ROWS = {
         *(Row(str(status), call(answering(status))) for status in (422, 425)),
         Row("429 with Retry-After", call(answering(429, Retry_After="7"))),
         Row("429 without Retry-After", call(answering(429))),
-        *(Row(str(status), call(answering(status))) for status in (500, 502, 503, 504)),
+        *(Row(str(status), call(answering(status))) for status in (500, 501, 502, 503, 504, 520)),
+        *(Row(f"{status} of a gateway, done", call(gateway(status), 1)) for status in (302, 303, 503, 524)),
+        Row("404 of a gateway", not_found_page),
         Row("redirect to another host", redirect),
         Row("2xx, empty", call(instead(b""))),
         Row("2xx, HTML", call(instead(b"<html><body>Welcome</body></html>", "text/html"))),
