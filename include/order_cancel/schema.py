@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from include.order_cancel.errors import OrderCancelError
 
-HEAD = "0004"  # schemas are numbered in order: a greater one is newer
+HEAD = "0005"  # schemas are numbered in order: a greater one is newer
 VERSION_TABLE = "order_cancel_version"
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK = 0x0C_A4CE1  # an advisory lock's number: any constant that nobody else uses
@@ -190,6 +190,8 @@ tokens = Table(
     Column("secret", LargeBinary, nullable=False),
     Column("fetching", String(255), nullable=False),
     Column("fetching_until", Double, nullable=False),
+    Column("ends_at", Double),
+    Column("trusted_until", Double, nullable=False, server_default="0"),
 )
 
 transactions = Table(

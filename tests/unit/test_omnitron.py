@@ -375,6 +375,137 @@ def test_a_second_401_stops_the_flow() -> None:
     assert [seen.headers["Authorization"] for seen in server.requests] == ["Token token-1", "Token token-3"]
 
 
+class Gatekeeper:
+    """Gives tokens and answers `status` to any but the newest; a valid one without rights is answered 403."""
+
+    def __init__(self, status: int, **also: Any) -> None:
+        self.status, self.also = status, also
+        self.logins = 0
+        self.valid = ""
+        self.answered: list[int] = []
+        self.has_rights = True
+
+    async def __call__(self, exchange: Exchange) -> None:
+        if exchange.seen.path.endswith("/login/"):
+            self.logins += 1
+            self.valid = f"t{self.logins}"
+            return await exchange.answer(200, {"key": self.valid, **self.also})
+        known = exchange.seen.headers["Authorization"] == f"Token {self.valid}"
+        status = 403 if known and not self.has_rights else 200 if known else self.status
+        self.answered.append(status)
+        return await exchange.answer(status, {"pk": 1} if status == 200 else {"detail": "Invalid token."})
+
+
+def in_tasks(gate: Gatekeeper, *tasks: Work, clock: FakeTime | None = None, expire: bool = False) -> None:
+    """Run each of the `tasks` with an Omnitron of its own over one store; `expire`: its token is invalid by then."""
+    time = clock or FakeTime()
+    store = MemoryStore(time)
+
+    async def run() -> None:
+        async with LocalServer(gate) as server:
+            endpoint = server.endpoint(conn_id="omnitron", **CREDENTIALS)
+            for task in tasks:
+                async with connect(endpoint, settings(), store, **time.options()) as omnitron:
+                    await task(omnitron)
+                if expire:
+                    gate.valid = ""
+
+    asyncio.run(run())
+
+
+async def logging_in(omnitron: Omnitron) -> None:
+    await omnitron.login()
+
+
+async def reading(omnitron: Omnitron) -> None:
+    assert await omnitron.plan(1) == {"pk": 1}
+
+
+def refused(times: int) -> Work:
+    async def task(omnitron: Omnitron) -> None:
+        for _ in range(times):
+            with pytest.raises(PlanFailed, match="403"):
+                await omnitron.plan(1)
+
+    return task
+
+
+PERHAPS = [403, 419, 440]
+
+
+@pytest.mark.parametrize("status", [401, *PERHAPS])
+def test_an_earlier_task_s_token_that_is_not_valid_any_more_is_renewed(status: int) -> None:
+    gate = Gatekeeper(status)
+
+    in_tasks(gate, logging_in, reading, reading, expire=True)
+
+    assert (gate.logins, gate.answered) == (3, [status, 200] * 2)
+
+
+@pytest.mark.parametrize("status", [401, *PERHAPS])
+def test_many_such_answers_at_once_cost_one_login(status: int) -> None:
+    gate = Gatekeeper(status)
+
+    async def many(omnitron: Omnitron) -> None:
+        await asyncio.gather(*(reading(omnitron) for _ in range(30)))
+
+    in_tasks(gate, logging_in, many, expire=True)
+
+    assert (gate.logins, gate.answered.count(200)) == (2, 30)
+
+
+def test_a_listing_goes_on_behind_a_403_to_an_earlier_task_s_token() -> None:
+    gate = Gatekeeper(403)
+
+    async def listing_all(omnitron: Omnitron) -> None:
+        with pytest.raises(
+            BadListing, match="without a list"
+        ):  # what stands in the answer, asked with a new token
+            await pks(omnitron)
+
+    in_tasks(gate, logging_in, listing_all, expire=True)
+
+    assert gate.answered == [403, 200]
+
+
+@pytest.mark.parametrize("status", PERHAPS)
+def test_after_this_task_s_own_login_such_an_answer_is_an_ordinary_one(status: int) -> None:
+    gate = Gatekeeper(status)
+
+    async def task(omnitron: Omnitron) -> None:
+        await omnitron.login()
+        gate.valid = ""
+        for _ in range(3):
+            with pytest.raises(PlanFailed, match=str(status)):
+                await omnitron.plan(1)
+
+    in_tasks(gate, task)
+
+    assert (gate.logins, gate.answered) == (1, [status] * 3)
+
+
+def test_a_missing_right_costs_one_login_and_stops_nothing() -> None:
+    gate = Gatekeeper(401)
+    gate.has_rights = False
+
+    in_tasks(gate, logging_in, refused(4), *[refused(1)] * 10)
+
+    assert gate.logins == 2
+    assert gate.answered == [403] * (1 + 4 + 10)
+
+
+def test_a_token_whose_login_says_when_it_ends_is_replaced_before() -> None:
+    gate, clock = Gatekeeper(401, expires_in=600), FakeTime()
+
+    async def later(omnitron: Omnitron) -> None:
+        clock.now += 290
+        await reading(omnitron)
+
+    in_tasks(gate, reading, later, later, later, clock=clock)
+
+    assert (gate.logins, set(gate.answered)) == (2, {200})
+
+
 def test_wrong_credentials_are_said_without_them() -> None:
     async def work(omnitron: Omnitron) -> None:
         with pytest.raises(LoginFailed, match="was refused: 400") as caught:
