@@ -133,7 +133,9 @@ class Erp:
         if self._tokens is None:
             return await self.caller.send(request, auth=self._basic, before=before)
         token = await self._tokens.current()
-        return await self._noted(await self.caller.send(request, auth=self._auth(token), before=before), token)
+        return await self._noted(
+            await self.caller.send(request, auth=self._auth(token), before=before), token
+        )
 
     def may_renew(self, answer: Answer) -> bool:
         """Whether a newer token may help: after 401, and after 403, 419 and 440 to a token of an earlier task."""

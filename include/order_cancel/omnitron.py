@@ -325,9 +325,7 @@ class Omnitron:
             raise StopFlow(f"Omnitron refuses a token that it has just given: {answer.describe(200)}")
         return answer
 
-    async def _asked(
-        self, call: Callable[..., Awaitable[Answer]], request: Request, token: Token
-    ) -> Answer:
+    async def _asked(self, call: Callable[..., Awaitable[Answer]], request: Request, token: Token) -> Answer:
         answer = await call(request, auth=self._auth(token.value))
         await self._tokens.note(answer.status, token.version)
         return answer

@@ -148,7 +148,9 @@ class Login(_Entry):
     """The call that trades Omnitron's login and password for a token."""
 
     path: Path = Field(default="/api/v1/auth/login/", description="Where the login is sent.")
-    token_path: DottedPath = Field(default="key", description="Where the token stands in the answer: a.b or a[0].b.")
+    token_path: DottedPath = Field(
+        default="key", description="Where the token stands in the answer: a.b or a[0].b."
+    )
     header: HeaderName = Field(default="Authorization", description="The header that carries the token.")
     prefix: Annotated[str, AfterValidator(fields.header_value)] = Field(
         default="Token", description="The word before the token; empty for none."

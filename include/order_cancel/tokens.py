@@ -29,6 +29,7 @@ from include.order_cancel.errors import JournalDown, TokenRefused
 _PERHAPS_THE_TOKEN = frozenset({403, 419, 440})
 # For how long others believe that a token is valid which was refused as soon as it was fetched.
 _TRUSTED_SECONDS = 300.0
+_JUST_FETCHED_SECONDS = 60.0
 _MARGIN_SECONDS = 30.0
 
 
@@ -138,7 +139,7 @@ class Tokens:
         self._monotonic = monotonic
         self._token: Token | None = None
         self._ends = math.inf
-        self._fetched: set[int] = set()
+        self._fetched: dict[int, float] = {}
         self._trusted: set[int] = set()
         self._renewal: asyncio.Task[None] | None = None
 
@@ -147,9 +148,10 @@ class Tokens:
 
         One that is about to end is replaced first.
         """
-        if self._token is None:
-            return await self._newer_than(0)
-        return await self._newer_than(self._token.version) if self._is_over(self._token.version) else self._token
+        token = self._token
+        if token is not None and not self._is_over(token.version):
+            return token
+        return await self._newer_than(0 if token is None else token.version)
 
     async def renew(self, seen: Token) -> Token:
         """A token newer than `seen`, which was refused. Raises LoginFailed, JournalDown.
@@ -172,13 +174,16 @@ class Tokens:
         return status == 401 or (status in _PERHAPS_THE_TOKEN and not valid)
 
     async def note(self, status: int, version: int) -> None:
-        """Take note of each answer: where a right is missing, other tasks need not log in to learn it."""
-        if status not in _PERHAPS_THE_TOKEN or version not in self._fetched - self._trusted:
-            return
-        if not self._is_over(version):
+        """Take note of each answer: if a token is refused that was just fetched, others need not log in to see it."""
+        fetched_at = self._fetched.get(version, -math.inf)
+        just_fetched = self._monotonic() - fetched_at < _JUST_FETCHED_SECONDS and not self._is_over(version)
+        if status in _PERHAPS_THE_TOKEN and just_fetched and version not in self._trusted:
             self._trusted.add(version)
             with suppress(JournalDown):  # no more than a login is spared by it
                 await asyncio.to_thread(self._store.token_trust, self._key, version, _TRUSTED_SECONDS)
+
+    def _end(self, seconds: float | None) -> float:
+        return math.inf if seconds is None else self._monotonic() + seconds
 
     def _is_over(self, version: int) -> bool:
         return self._token is not None and version == self._token.version and self._monotonic() >= self._ends
@@ -209,18 +214,16 @@ class Tokens:
         try:
             async with asyncio.timeout(self._claim_seconds):
                 given = await self._fetch()
-            seconds = None if given.seconds is None else given.seconds - min(_MARGIN_SECONDS, given.seconds / 10)
-            ends = math.inf if seconds is None else self._monotonic() + seconds
+            seconds = None if given.seconds is None else _to_be_used(given.seconds)
+            ends = self._end(seconds)
             secret = self._cipher.encrypt(given.value.encode())
-            await asyncio.to_thread(
-                self._store.token_write, self._key, version, secret, self._owner, seconds
-            )
+            await asyncio.to_thread(self._store.token_write, self._key, version, secret, self._owner, seconds)
         except BaseException as error:
             await asyncio.to_thread(self._store.token_release, self._key, self._owner)
             if isinstance(error, TimeoutError):
                 raise LoginFailed(f"the login took longer than {self._claim_seconds:g} s") from None
             raise
-        self._fetched.add(version)
+        self._fetched[version] = self._monotonic()
         self._ends = ends
         return Token(given.value, version)
 
@@ -232,7 +235,7 @@ class Tokens:
             token = Token(self._cipher.decrypt(stored.secret).decode(), stored.version)
         except InvalidToken:
             return None
-        self._ends = math.inf if stored.seconds is None else self._monotonic() + stored.seconds
+        self._ends = self._end(stored.seconds)
         if stored.trusted:
             self._trusted.add(stored.version)
         return token
@@ -297,6 +300,11 @@ class MemoryStore:
         """Keep that it wants to be left alone for so many seconds from now on; an earlier, longer wish stands."""
         with self._lock:
             self._rests[host] = max(self._rests.get(host, 0.0), self._clock() + seconds)
+
+
+def _to_be_used(seconds: float) -> float:
+    """For how long a token that is valid for so many seconds is used: it may end on its way."""
+    return seconds - min(_MARGIN_SECONDS, seconds / 10)
 
 
 def _cipher(key: str, secret: str) -> Fernet:

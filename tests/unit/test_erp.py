@@ -14,7 +14,7 @@ from include.order_cancel.errors import PlanFailed
 from include.order_cancel.http import Answer, Endpoint, NotSent, OutcomeUnknown, Request
 from include.order_cancel.settings import ErpSettings
 from include.order_cancel.tokens import LoginFailed, MemoryStore
-from tests.unit.local_server import Exchange, FakeTime, Handler, LocalServer, answers
+from tests.unit.local_server import Exchange, FakeTime, Gatekeeper, Handler, LocalServer, answers
 
 ENDPOINT = Endpoint("erp", "https://erp.example/base")
 LOGIN = {"url": "/token", "body": {"user": "{{ login }}", "password": "{{ password }}"}}
@@ -68,33 +68,6 @@ def in_tasks(handler: Handler, *tasks: Task, clock: FakeTime | None = None, **va
             return server
 
     return asyncio.run(run())
-
-
-class Gatekeeper:
-    """Gives tokens at /token and answers `status` to any but the newest; `expire` makes that one old too.
-
-    `also` stands in a login's answer besides the token; without rights a valid token is answered 403.
-    """
-
-    def __init__(self, status: int, **also: Any) -> None:
-        self.status, self.also = status, also
-        self.logins = 0
-        self.valid = ""
-        self.answered: list[int] = []
-        self.has_rights = True
-
-    def expire(self) -> None:
-        self.valid = ""
-
-    async def __call__(self, exchange: Exchange) -> None:
-        if exchange.seen.path == "/token":
-            self.logins += 1
-            self.valid = f"t{self.logins}"
-            return await exchange.answer(200, {"token": self.valid, **self.also})
-        known = self.valid and exchange.seen.headers["Authorization"] == f"Bearer {self.valid}"
-        status = 403 if known and not self.has_rights else 200 if known else self.status
-        self.answered.append(status)
-        return await exchange.answer(status, {"documentNumber": "C-1"} if status == 200 else {"detail": "no"})
 
 
 # Requests
@@ -336,7 +309,7 @@ def test_a_lookup_with_an_earlier_task_s_token_renews_it_once_and_is_repeated(st
     async def finds(erp: Erp, _: Request) -> None:
         answer = await look_up(erp)
         assert answer is not None
-        assert answer.json() == {"documentNumber": "C-1"}
+        assert answer.json()["documentNumber"] == "C-1"
 
     in_tasks(gate, login, expiring(gate, finds), **LOOKUP)
 

@@ -316,6 +316,20 @@ def test_a_403_to_a_token_that_was_just_fetched_is_known_to_others_for_five_minu
     assert asyncio.run(run()) == [True, True, False, False, True]
 
 
+def test_a_403_to_a_token_that_was_in_use_for_a_while_tells_others_nothing() -> None:
+    clock = Clock()
+    store = MemoryStore(clock)
+
+    async def run() -> bool:
+        here, other = tokens(store, Logins(), monotonic=clock), tokens(store, Logins())
+        await here.current()
+        clock.now += 61
+        await here.note(403, 1)
+        return other.may_renew(403, (await other.current()).version)
+
+    assert asyncio.run(run())
+
+
 def test_what_others_know_of_a_token_does_not_hold_for_the_next_one() -> None:
     store = MemoryStore()
 
