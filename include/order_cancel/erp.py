@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -23,17 +25,18 @@ from include.order_cancel.http import (
     origin,
 )
 from include.order_cancel.omnitron import JSON_BODY, json_bytes, token_in
-from include.order_cancel.paths import at_path
+from include.order_cancel.paths import at_path, header_name, in_answer
 from include.order_cancel.resting import Store
 from include.order_cancel.scripts import strict_json
 from include.order_cancel.settings import ErpLogin, ErpLookup, ErpSettings
 from include.order_cancel.text import printable
-from include.order_cancel.tokens import LoginFailed, Token, Tokens, TokenStore, token_key
+from include.order_cancel.tokens import Given, LoginFailed, Token, Tokens, TokenStore, token_key
 
 Meaning = Literal["accepted", "auth_fail", "not_done", "unknown", "refused"]
 
 # Options of the caller that writes, which are not for the one that logs in.
 _OF_THE_WRITES = ("max_in_flight", "requests_per_second", "also")
+_NOTHING = frozenset({"", "0", "false", "null"})  # what a header says where JSON has null, false or 0
 FORM_BODY = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -60,7 +63,8 @@ async def connect(
         login_caller = await stack.enter_async_context(
             _login_caller(endpoint, settings.login, settings.timeout_seconds, options)
         )
-        yield Erp(caller, settings, _tokens(endpoint, settings.login, store, login_caller))
+        monotonic = options.get("monotonic", time.monotonic)
+        yield Erp(caller, settings, _tokens(endpoint, settings.login, store, login_caller, monotonic))
 
 
 def build_request(settings: ErpSettings, endpoint: Endpoint, body: Any, key: str) -> Request:
@@ -97,19 +101,25 @@ def classify(answer: Answer, settings: ErpSettings) -> Meaning:
 
 
 def _holds(answer: Answer, path: str | None) -> bool:
-    """Whether something stands at `path`: not nothing, null, false, 0 or empty."""
     try:
-        return path is not None and bool(at_path(answer.json(), path))
+        return path is not None and _stands(answer, path)
     except BadAnswer:
         return False
 
 
+def named_headers(answer: Answer, settings: ErpSettings) -> dict[str, str]:
+    """The headers of an answer that the settings read: all that is kept of its headers."""
+    paths = [path for path in (settings.reference_path, settings.refused_path) if path]
+    found = {name: in_answer(answer, path) for path in paths if (name := header_name(path))}
+    return {name: text for name, text in found.items() if text is not None}
+
+
 def reference(answer: Answer, path: str | None) -> str | None:
-    """The ERP's document number at the dotted `path` of a JSON answer, None where there is none."""
+    """The ERP's document number at `path` of an answer, None where there is none."""
     if path is None:
         return None
     try:
-        found = at_path(answer.json(), path)
+        found = in_answer(answer, path)
     except BadAnswer:
         return None
     if not found or isinstance(found, bool) or not isinstance(found, str | int | float):
@@ -140,23 +150,25 @@ class Erp:
         if self._tokens is None:
             return await self.caller.send(request, auth=self._basic, before=before)
         token = await self._tokens.current()
-        answer = await self.caller.send(request, auth=self._auth(token), before=before)
-        return replace(answer, token=token.version)
+        return await self._noted(
+            await self.caller.send(request, auth=self._auth(token), before=before), token
+        )
 
     def may_renew(self, answer: Answer) -> bool:
-        """Whether a new token may help: the answer may be about the one that it was asked with."""
-        return answer.status == 401
+        """Whether a newer token may help: after 401, and after 403, 419 and 440 to a token of an earlier task."""
+        return self._tokens is not None and self._tokens.may_renew(answer.status, answer.token)
 
     async def renew_token(self, answer: Answer | None = None) -> bool:
         """One new token for all that need one, after `answer` refused the one it was asked with.
 
-        False where there is no token login, so that a second try would be the same. Raises LoginFailed,
-        JournalDown.
+        An answer that does not say which, was an earlier task's. False where there is no token login, so that a
+        second try would be the same. Raises LoginFailed, JournalDown.
         """
         if self._tokens is None:
             return False
         seen = await self._tokens.current()
-        if answer is None or answer.token in (0, seen.version):
+        asked_with = 0 if answer is None else answer.token
+        if asked_with == seen.version or (asked_with == 0 and not self._tokens.fetched(seen.version)):
             await self._tokens.renew(seen)
         return True
 
@@ -186,11 +198,10 @@ class Erp:
     async def _asked(self, request: Request) -> Answer:
         try:
             answer = await self._ask(request)
-            return (
-                await self._ask(request)
-                if answer.status == 401 and await self.renew_token(answer)
-                else answer
-            )
+            if not self.may_renew(answer):
+                return answer
+            await self.renew_token(answer)
+            return await self._ask(request)
         except NotSent as error:
             raise OutcomeUnknown(f"the lookup brought no answer: {error}") from None
 
@@ -198,21 +209,26 @@ class Erp:
         if self._tokens is None:
             return await self.caller.ask(request, auth=self._basic)
         token = await self._tokens.current()
-        return replace(await self.caller.ask(request, auth=self._auth(token)), token=token.version)
+        return await self._noted(await self.caller.ask(request, auth=self._auth(token)), token)
+
+    async def _noted(self, answer: Answer, token: Token) -> Answer:
+        if self._tokens is not None:
+            await self._tokens.note(answer.status, token.version)
+        return replace(answer, token=token.version)
 
     def _auth(self, token: Token) -> dict[str, str]:
         login = self.settings.login
         return dict([login.token_header(token.value)]) if login else {}
 
 
-async def fetch_token(caller: Caller, endpoint: Endpoint, login: ErpLogin) -> str:
+async def fetch_token(caller: Caller, endpoint: Endpoint, login: ErpLogin) -> Given:
     """A new token, as `erp.login` says, with the values of `endpoint`. Raises LoginFailed."""
     where = f"ERP login (Connection '{endpoint.conn_id}')"
     try:
         answer = await caller.ask(_login_request(endpoint, login))
     except (ValueError, NotSent, OutcomeUnknown) as error:
         raise LoginFailed(f"{where}: {error}") from None
-    return token_in(answer, login.token_path, where)
+    return token_in(answer, login.token_path, login.expires_path, where)
 
 
 def _login_request(endpoint: Endpoint, login: ErpLogin) -> Request:
@@ -245,9 +261,12 @@ def _login_caller(endpoint: Endpoint, login: ErpLogin, seconds: float, options: 
     return Caller(host, **{"timeout_seconds": seconds, "max_in_flight": 2, **kept})
 
 
-def _tokens(endpoint: Endpoint, login: ErpLogin, store: TokenStore, caller: Caller) -> Tokens:
+def _tokens(
+    endpoint: Endpoint, login: ErpLogin, store: TokenStore, caller: Caller, monotonic: Callable[[], float]
+) -> Tokens:
     key = token_key("erp", endpoint.conn_id, endpoint.base_url, login.model_dump_json())
-    return Tokens(key, store, lambda: fetch_token(caller, endpoint, login), endpoint.key_material)
+    fetch = partial(fetch_token, caller, endpoint, login)
+    return Tokens(key, store, fetch, endpoint.key_material, monotonic=monotonic)
 
 
 def _urls(settings: ErpSettings) -> list[str]:
@@ -312,9 +331,17 @@ def _kind(value: Any) -> str:
 
 def _found(answer: Answer, path: str) -> bool:
     try:
-        return bool(at_path(answer.json(), path))
+        return _stands(answer, path)
     except BadAnswer as error:
         raise OutcomeUnknown(f"the lookup does not tell: {error}") from None
+
+
+def _stands(answer: Answer, path: str) -> bool:
+    """Whether something stands at `path`: not nothing, null, false, 0 or empty. Raises BadAnswer."""
+    found = in_answer(answer, path)
+    if header_name(path) is not None:
+        return found is not None and found.lower() not in _NOTHING
+    return bool(found)
 
 
 def _is_json(answer: Answer) -> bool:
@@ -333,8 +360,7 @@ def _is_page(answer: Answer) -> bool:
 def _lookup_value(name: str, plan: Any, body: Any, key: str) -> str:
     if name == "key":
         return key
-    source, _, path = name.partition(".")
-    value = at_path({"plan": plan, "body": body}.get(source), path)
+    value = at_path({"plan": plan, "body": body}, name)
     if value is None or isinstance(value, dict | list):
         raise ValueError(f"there is no '{name}'")
     return value if isinstance(value, str) else json.dumps(value)

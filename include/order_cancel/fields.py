@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator
 
-from include.order_cancel import templates
+from include.order_cancel import paths, templates
 from include.order_cancel.text import UNPRINTABLE, printable
 
 _BLANK = re.compile(r"\s")
@@ -57,10 +57,24 @@ def connection_id(text: str) -> str:
 
 
 def dotted_path(text: str) -> str:
-    if not all(name(text).split(".")):
-        raise ValueError(
-            f"'{shown(text)}' is not a dotted path; write names with one dot between them: data.number"
-        )
+    """A path into a JSON document."""
+    unknown = "wildcards, filters, quotes, negative numbers and headers are not known here"
+    return _path(name(text), f"{paths.FORMS}; {unknown}")
+
+
+def answer_path(text: str) -> str:
+    """A path into an HTTP answer: its JSON, or a header."""
+    if paths.header_name(name(text)) is not None:
+        return text
+    unknown = "wildcards, filters, quotes and negative numbers are not known"
+    return _path(text, f"{paths.FORMS}, or {paths.HEADER}Name; {unknown}")
+
+
+def _path(text: str, forms: str) -> str:
+    try:
+        paths.steps(text)
+    except ValueError:
+        raise ValueError(f"'{shown(text)}' cannot be read as a path; write {forms}") from None
     return text
 
 
@@ -160,6 +174,7 @@ def path_segment(value: object) -> str:
 Name = Annotated[str, AfterValidator(name)]
 ConnectionId = Annotated[str, AfterValidator(connection_id)]
 DottedPath = Annotated[str, AfterValidator(dotted_path)]
+AnswerPath = Annotated[str, AfterValidator(answer_path)]
 ClassPath = Annotated[str, AfterValidator(class_path)]
 QueryName = Annotated[str, AfterValidator(query_name)]
 HeaderName = Annotated[str, AfterValidator(header_name)]

@@ -1158,7 +1158,11 @@ class Journal:
             found = connection.execute(
                 select(table).where(table.c.key == key, table.c.version > 0)
             ).one_or_none()
-        return None if found is None else StoredToken(version=found.version, secret=bytes(found.secret))
+            if found is None:
+                return None
+            now = self._now(connection)
+        left = None if found.ends_at is None else found.ends_at - now
+        return StoredToken(found.version, bytes(found.secret), left, found.trusted_until > now)
 
     def token_claim(self, key: str, seen_version: int, owner: str, seconds: float) -> bool:
         """Whether `owner` may fetch the version after `seen_version` now; nobody else may for `seconds`."""
@@ -1175,15 +1179,33 @@ class Journal:
             )
             return claimed.rowcount == 1
 
-    def token_write(self, key: str, version: int, secret: bytes, owner: str) -> None:
-        """Store the fetched token; refused without a word where the claim has passed to another."""
+    def token_write(
+        self, key: str, version: int, secret: bytes, owner: str, seconds: float | None = None
+    ) -> None:
+        """Store the fetched token, to be replaced in so many seconds by the journal's clock.
+
+        Refused without a word where the claim has passed to another.
+        """
         table = schema.tokens
         with self._writing() as connection:
-            connection.execute(
-                update(table)
-                .where(table.c.key == key, table.c.fetching == owner, table.c.version < version)
-                .values(version=version, secret=secret, fetching="", fetching_until=0.0)
-            )
+            values = {
+                "version": version,
+                "secret": secret,
+                "fetching": "",
+                "fetching_until": 0.0,
+                "ends_at": None if seconds is None else self._now(connection) + seconds,
+                "trusted_until": 0.0,
+            }
+            mine = (table.c.key == key, table.c.fetching == owner, table.c.version < version)
+            connection.execute(update(table).where(*mine).values(values))
+
+    def token_trust(self, key: str, version: int, seconds: float) -> None:
+        """Let everybody know for so many seconds that this version is valid, whatever it is answered with."""
+        table = schema.tokens
+        with self._writing() as connection:
+            until = self._now(connection) + seconds
+            same = (table.c.key == key, table.c.version == version)
+            connection.execute(update(table).where(*same).values(trusted_until=until))
 
     def token_release(self, key: str, owner: str) -> None:
         """Give the claim back: fetching failed."""

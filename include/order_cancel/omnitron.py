@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,17 +30,18 @@ from include.order_cancel.http import (
     Request,
     server_time,
 )
-from include.order_cancel.paths import at_path
+from include.order_cancel.paths import in_answer
 from include.order_cancel.profile import Profile, fill_body, fill_path, query_text
 from include.order_cancel.resting import Store
 from include.order_cancel.settings import OmnitronSettings
 from include.order_cancel.text import UNPRINTABLE, printable
-from include.order_cancel.tokens import LoginFailed, Tokens, token_key
+from include.order_cancel.tokens import Given, LoginFailed, Token, Tokens, life, token_key
 
 log = logging.getLogger(__name__)
 
 MAX_LIST_BYTES = 64 * MiB
 JSON_BODY = {"Content-Type": "application/json"}
+_EXPIRES_PATH = "expires_in"  # no answer is known to hold it; where one does, it is believed
 _REFUSED_MOVES = frozenset({400, 406, 409, 422})
 _CONTAINERS = (dict, list)
 # What changes in a plan without changing what the ERP is told.
@@ -69,11 +71,17 @@ async def connect(
         key = token_key(
             "omnitron", endpoint.conn_id, endpoint.base_url, endpoint.login, settings.api.login.path
         )
-        tokens = Tokens(key, store, lambda: fetch_token(caller, settings.api), endpoint.key_material)
+        tokens = Tokens(
+            key,
+            store,
+            lambda: fetch_token(caller, settings.api),
+            endpoint.key_material,
+            monotonic=options.get("monotonic", time.monotonic),
+        )
         yield Omnitron(caller, tokens, settings)
 
 
-async def fetch_token(caller: Caller, profile: Profile) -> str:
+async def fetch_token(caller: Caller, profile: Profile) -> Given:
     """A new token for the Connection's login and password. Raises LoginFailed."""
     endpoint = caller.endpoint
     where = f"Omnitron login (Connection '{endpoint.conn_id}', {endpoint.host}{profile.login.path})"
@@ -86,27 +94,31 @@ async def fetch_token(caller: Caller, profile: Profile) -> str:
         answer = await caller.ask(request)
     except (NotSent, OutcomeUnknown) as error:
         raise LoginFailed(f"{where}: {error}") from None
-    return token_in(answer, profile.login.token_path, where)
+    return token_in(answer, profile.login.token_path, _EXPIRES_PATH, where)
 
 
-def token_in(answer: Answer, path: str, where: str) -> str:
-    """The token at the dotted `path` of a login's answer.
+def token_in(answer: Answer, path: str, expires_path: str, where: str) -> Given:
+    """The token at `path` of a login's answer, and its life at `expires_path`.
 
     Raises LoginFailed that begins with `where`, and shows nothing of a 2xx answer.
     """
     if not answer.ok:
         raise LoginFailed(f"{where} was refused: {answer.describe(200)}")
+    plain = replace(answer, secrets=())
     try:
-        token = at_path(replace(answer, secrets=()).json(), path)
+        token = in_answer(plain, path)
     except BadAnswer:
         raise LoginFailed(f"{where}: the answer is not JSON") from None
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
         raise LoginFailed(f"{where}: the answer holds no token at '{path}'")
-    return token
+    try:
+        return Given(token, life(in_answer(plain, expires_path)))
+    except BadAnswer:
+        return Given(token)
 
 
 class Omnitron:
-    """The calls of the flow, each with the token; a 401 renews the token and repeats the call once.
+    """The calls of the flow, each with the token; one that may be valid no more is renewed, and the call repeated once.
 
     `first_seen_at` is the moment just before the first listing began, in seconds since the epoch by
     Omnitron's clock where its answers tell it. `without_pk` counts listed documents that carry no `pk`:
@@ -305,13 +317,17 @@ class Omnitron:
         """Any request, with the token; `once`: it must not be repeated. Raises NotSent, OutcomeUnknown."""
         call = self.caller.ask_once if once else self.caller.ask
         token = await self._tokens.current()
-        answer = await call(request, auth=self._auth(token.value))
-        if answer.status != 401:
+        answer = await self._asked(call, request, token)
+        if not self._tokens.may_renew(answer.status, token.version):
             return answer
-        token = await self._tokens.renew(token)
-        answer = await call(request, auth=self._auth(token.value))
+        answer = await self._asked(call, request, await self._tokens.renew(token))
         if answer.status == 401:
             raise StopFlow(f"Omnitron refuses a token that it has just given: {answer.describe(200)}")
+        return answer
+
+    async def _asked(self, call: Callable[..., Awaitable[Answer]], request: Request, token: Token) -> Answer:
+        answer = await call(request, auth=self._auth(token.value))
+        await self._tokens.note(answer.status, token.version)
         return answer
 
     def _auth(self, token: str) -> dict[str, str]:

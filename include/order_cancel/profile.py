@@ -148,7 +148,9 @@ class Login(_Entry):
     """The call that trades Omnitron's login and password for a token."""
 
     path: Path = Field(default="/api/v1/auth/login/", description="Where the login is sent.")
-    token_path: DottedPath = Field(default="key", description="Where the token stands in the answer.")
+    token_path: DottedPath = Field(
+        default="key", description="Where the token stands in the answer: a.b or a[0].b."
+    )
     header: HeaderName = Field(default="Authorization", description="The header that carries the token.")
     prefix: Annotated[str, AfterValidator(fields.header_value)] = Field(
         default="Token", description="The word before the token; empty for none."
@@ -163,7 +165,9 @@ class Plans(_Entry):
     """The list of cancellation plans."""
 
     path: Path = Field(default="/api/v1/cancellation_plans/", description="Where plans are listed.")
-    pk: DottedPath = Field(default="pk", description="The field of a plan that holds its number.")
+    pk: DottedPath = Field(
+        default="pk", description="The field of a plan that holds its number: a.b or a[0].b."
+    )
     status: QueryName = Field(default="status", description="Parameter: the plan's status.")
     channel_type: QueryName = Field(default="channel_type", description="Parameter: the type of channel.")
     cancel_type: QueryName = Field(default="plan_type", description="Parameter: cancel or refund.")
@@ -225,7 +229,7 @@ class Transactions(_Entry):
         default="created_date__gte", description="Parameter: created at or after this time."
     )
     order_path: DottedPath = Field(
-        default="order", description="Where the order's number stands in a transaction."
+        default="order", description="Where the order's number stands in a transaction: a.b or a[0].b."
     )
     extra: Extra = Field(default={}, description="Further parameters, sent with every list request.")
 

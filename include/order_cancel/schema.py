@@ -192,6 +192,8 @@ tokens = Table(
     Column("secret", LargeBinary, nullable=False),
     Column("fetching", String(255), nullable=False),
     Column("fetching_until", Double, nullable=False),
+    Column("ends_at", Double),
+    Column("trusted_until", Double, nullable=False, server_default="0"),
 )
 
 transactions = Table(

@@ -15,16 +15,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic import WithJsonSchema as SchemaAs
 
 from include.order_cancel import cron, fields, settings_rules, settings_words, templates
-from include.order_cancel.fields import ClassPath, ConnectionId, DottedPath, HeaderName, Name, Url
+from include.order_cancel.fields import AnswerPath, ClassPath, ConnectionId, HeaderName, Name, Url
 from include.order_cancel.profile import Profile
 from include.order_cancel.settings_rules import (
-    LOGIN_TEMPLATE,
     LOGIN_TEMPLATES,
-    LOOKUP_TEMPLATE,
     LOOKUP_TEMPLATES,
     NOT_DONE,
     REFUSED,
     REJECTS,
+    is_login_template,
+    is_lookup_template,
 )
 
 
@@ -83,8 +83,8 @@ def _statuses(value: Any) -> Any:
     return tuple(sorted(set(value)))
 
 
-def _url_with(known: re.Pattern[str], names: str) -> Callable[[str], str]:
-    return lambda text: fields.url(text, lambda name: known.fullmatch(name) is not None, names)
+def _url_with(known: Callable[[str], bool], names: str) -> Callable[[str], str]:
+    return lambda text: fields.url(text, known, names)
 
 
 def _alerts(value: Any) -> Any:
@@ -109,14 +109,15 @@ Time = Annotated[datetime | None, BeforeValidator(_time)]
 Cron = Annotated[str, AfterValidator(cron.check)]
 TimeZone = Annotated[str, AfterValidator(_timezone)]
 ChannelIds = Annotated[tuple[int, ...], BeforeValidator(_channel_ids)]
-LoginUrl = Annotated[str, AfterValidator(_url_with(LOGIN_TEMPLATE, LOGIN_TEMPLATES))]
-LookupUrl = Annotated[str, AfterValidator(_url_with(LOOKUP_TEMPLATE, LOOKUP_TEMPLATES))]
+LoginUrl = Annotated[str, AfterValidator(_url_with(is_login_template, LOGIN_TEMPLATES))]
+LookupUrl = Annotated[str, AfterValidator(_url_with(is_lookup_template, LOOKUP_TEMPLATES))]
 Statuses = Annotated[
     tuple[int, ...],
     BeforeValidator(_statuses),
     SchemaAs({"type": "array", "items": {"type": "integer", "minimum": 200, "maximum": 599}}),
 ]
 HttpMethod = Literal["POST", "GET", "PUT", "PATCH"]
+ANSWER_PATHS = "a.b, a[0].b or header:Name"
 
 _FILE_SCHEMA = {
     "type": "object",
@@ -279,8 +280,16 @@ class ErpLogin(_Section):
         title="Login headers",
         description=f"Headers of the token request. Values may use {LOGIN_TEMPLATES}.",
     )
-    token_path: DottedPath = Field(
-        default="token", title="Token path", description="Where the token stands in the answer, with dots."
+    token_path: AnswerPath = Field(
+        default="token",
+        title="Token path",
+        description=f"Where the token stands in the answer: {ANSWER_PATHS}.",
+    )
+    expires_path: AnswerPath = Field(
+        default="expires_in",
+        title="Expiry path",
+        description="Where the answer says for how many seconds the token is valid; "
+        "without it a token is used until it is refused.",
     )
     header: HeaderName = Field(
         default="Authorization", title="Token header", description="The header that carries the token."
@@ -325,10 +334,12 @@ class ErpLookup(_Section):
         description=f"Where the ERP is asked; may use {LOOKUP_TEMPLATES}.",
         examples=["/documents/{{ key }}"],
     )
-    found_path: DottedPath | None = Field(
+    found_path: AnswerPath | None = Field(
         default=None,
         title="Found path",
-        description="What stands in the answer, with dots, if the request arrived; null: any 2xx will do.",
+        description=f"Where something stands in the answer if the request arrived: {ANSWER_PATHS}. "
+        "Null: any 2xx will do.",
+        examples=["value[0].id"],
     )
 
     after_seconds: int = Field(
@@ -405,10 +416,10 @@ class ErpSettings(_Section):
         description="Which refusals reject the plan where a refusal means failure; other refusals are failed.",
         json_schema_extra={"x-values": "list of HTTP statuses"},
     )
-    refused_path: DottedPath | None = Field(
+    refused_path: AnswerPath | None = Field(
         default=None,
         title="Refused path",
-        description="Where a 2xx answer says that it is a refusal: something stands there.",
+        description=f"Where something stands in a 2xx answer that is a refusal: {ANSWER_PATHS}.",
         examples=["errors[0].message"],
     )
     in_doubt: Literal["hold", "lookup", "resend"] = Field(
@@ -427,10 +438,10 @@ class ErpSettings(_Section):
         title="Idempotency header",
         description="The header that carries the key; null for none.",
     )
-    reference_path: DottedPath | None = Field(
+    reference_path: AnswerPath | None = Field(
         default=None,
         title="Reference path",
-        description="Where the ERP's document number stands in its answer, with dots.",
+        description=f"Where the ERP's document number stands in its answer: {ANSWER_PATHS}.",
         examples=["data.documentNumber"],
     )
     timeout_seconds: float = Field(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from include.order_cancel import fields, settings_reading, templates
+from include.order_cancel import fields, paths, settings_reading, templates
 from include.order_cancel.errors import Problem
 from include.order_cancel.secrecy import looks_secret
 
@@ -17,7 +17,20 @@ if TYPE_CHECKING:
 LOGIN_TEMPLATES = "{{ login }}, {{ password }} and {{ extra.name }}"
 LOOKUP_TEMPLATES = "{{ plan.name }}, {{ body.name }} and {{ key }}"
 LOGIN_TEMPLATE = re.compile(r"login|password|extra\.[\w.\-]+")
-LOOKUP_TEMPLATE = re.compile(r"key|(plan|body)(\.[\w\-]+)+")
+
+
+def is_login_template(name: str) -> bool:
+    return LOGIN_TEMPLATE.fullmatch(name) is not None
+
+
+def is_lookup_template(name: str) -> bool:
+    """Whether it is `key`, or a path into `plan` or `body`."""
+    try:
+        first, *more = paths.steps(name)
+    except ValueError:
+        return False
+    return (first == "key" and not more) or (first in ("plan", "body") and bool(more))
+
 
 # What an answer proves, by allow-lists: whoever answers may be a gateway that knows nothing of the ERP.
 NOT_DONE = (408, 425, 429)
@@ -146,11 +159,8 @@ def _login_value(path: str, value: Any, secret: bool) -> Iterator[Problem]:
         )
         yield Problem(path, f"{words} or {{{{ extra.name }}}}")
     if isinstance(value, str):
-        known = LOGIN_TEMPLATE.fullmatch
         yield from _checked(
-            path,
-            lambda text: fields.check_templates(text, lambda name: bool(known(name)), LOGIN_TEMPLATES),
-            value,
+            path, lambda text: fields.check_templates(text, is_login_template, LOGIN_TEMPLATES), value
         )
 
 

@@ -327,7 +327,7 @@ async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[An
         seconds=time.monotonic() - began,
     )
     if answer is not None:
-        plan.keep("response", answer.text, _kept_of(answer, old_token=outcome == "auth_fail"))
+        plan.keep("response", answer.text, _kept_of(plan, answer, old_token=outcome == "auth_fail"))
         row.state = State.ANSWERED
         row.erp_reference = (
             erp_system.reference(answer, plan.settings.erp.reference_path) or row.erp_reference
@@ -468,7 +468,7 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
         return plan.row.at_rest
     plan.note("write_to_erp", "lookup", "arrived")
     plan.say("the ERP has it already: its lookup answer counts")
-    plan.keep("response", answer.text, _kept_of(answer))
+    plan.keep("response", answer.text, _kept_of(plan, answer))
     plan.row.state, plan.row.outcome, plan.row.http_status = State.ANSWERED, "accepted", answer.status
     plan.row.request_deadline, plan.sent_now = 0.0, False
     plan.row.erp_reference = (
@@ -487,9 +487,11 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
     return True
 
 
-def _kept_of(answer: Answer, *, old_token: bool = False) -> dict[str, Any]:
+def _kept_of(plan: Plan, answer: Answer, *, old_token: bool = False) -> dict[str, Any]:
     """What the journal keeps of an answer beside its body. `old_token`: it may be about the token that was used."""
-    kept = {"status": answer.status, "reason": answer.reason, "url": answer.url}
+    kept: dict[str, Any] = {"status": answer.status, "reason": answer.reason, "url": answer.url}
+    if headers := erp_system.named_headers(answer, plan.settings.erp):
+        kept["headers"] = headers
     return {**kept, "old_token": True} if old_token else kept
 
 
@@ -522,7 +524,12 @@ async def _judge_stored_answer(plan: Plan) -> None:
         raise PlanFailed("the journal no longer holds the ERP's answer; `resolve` the plan by hand")
     meta = body.meta
     answer = Answer(
-        meta["status"], meta["reason"], {}, body.content.encode("utf-8", "replace"), meta["url"], 0.0
+        meta["status"],
+        meta["reason"],
+        meta.get("headers", {}),
+        body.content.encode("utf-8", "replace"),
+        meta["url"],
+        0.0,
     )
     outcome = "auth_fail" if meta.get("old_token") else _meaning(plan, answer, plan.row.outcome)
     request = await _stored_request(plan)

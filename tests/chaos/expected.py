@@ -85,7 +85,6 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         ],
         "list red, none: 1, 0, 0; then done: 1, 1": [
             "400",
-            "403",
             "404",
             "406",
             "409 conflict",
@@ -106,6 +105,7 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         ],
         "list red, none: 2, 0, 0; then done: 1, 1": [
             "401 for ever",
+            "403",
         ],
         "green, done: 1, 1, 1; then done: 1, 1": [
             "2xx, duplicate keys",
@@ -227,7 +227,6 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         ],
         "red, failed: 1, 0, 0; then done: 1, 1": [
             "400",
-            "403",
             "404",
             "406",
             "409 conflict",
@@ -272,6 +271,9 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         "red, changed: 1, 1, 0; then changed: 1, 0": [
             "plan changes",
         ],
+        "red, failed: 2, 0, 0; then done: 1, 1": [
+            "403",
+        ],
     },
     "lookup": {
         "red, in_doubt: 0, 1, 0; then done: 1, 1": [
@@ -298,7 +300,6 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         ],
         "red, in_doubt: 1, 1, 0; then done: 1, 1": [
             "400",
-            "403",
             "406",
             "409 conflict",
             "422",
@@ -322,6 +323,7 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         ],
         "red, in_doubt: 2, 1, 0; then done: 1, 1": [
             "401 for ever",
+            "403",
         ],
         "green, done: 1, 1, 1; then done: 1, 1": [
             "2xx, duplicate keys",
@@ -355,7 +357,6 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         ],
         "red, failed: 1, 1, 0; then done: 1, 1": [
             "400",
-            "403",
             "404",
             "406",
             "409 conflict",
@@ -406,6 +407,9 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         "red, changed: 0, 1, 0; then changed: 1, 0": [
             "plan changes",
         ],
+        "red, failed: 2, 1, 0; then done: 1, 1": [
+            "403",
+        ],
     },
     "mapping": {
         "red, failed: 0, 1, 0; then done: 1, 1": [
@@ -428,7 +432,6 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         ],
         "red, failed: 1, 1, 0; then done: 1, 1": [
             "400",
-            "403",
             "404",
             "406",
             "408",
@@ -471,6 +474,9 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         ],
         "red, changed: 0, 1, 0; then changed: 1, 0": [
             "plan changes",
+        ],
+        "red, failed: 2, 1, 0; then done: 1, 1": [
+            "403",
         ],
     },
 }

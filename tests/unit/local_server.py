@@ -130,6 +130,36 @@ def answers(*sequence: tuple[Any, ...]) -> Handler:
     return handler
 
 
+class Gatekeeper:
+    """Gives a new token at each login, and answers `status` to any but the newest one.
+
+    `also` stands in a login's answer besides the token. Without rights a valid token is answered 403.
+    """
+
+    def __init__(self, status: int, **also: Any) -> None:
+        self.status, self.also = status, also
+        self.logins = 0
+        self.answered: list[int] = []
+        self.has_rights = True
+        self._valid = ""
+
+    def expire(self) -> None:
+        """Make the newest token invalid too."""
+        self._valid = ""
+
+    async def __call__(self, exchange: Exchange) -> None:
+        if exchange.seen.path.endswith(("/token", "/login/")):
+            self.logins += 1
+            self._valid = f"t{self.logins}"
+            return await exchange.answer(200, {"token": self._valid, "key": self._valid, **self.also})
+        known = exchange.seen.headers["Authorization"].partition(" ")[2] == self._valid
+        status = (200 if self.has_rights else 403) if known else self.status
+        self.answered.append(status)
+        return await exchange.answer(
+            status, {"pk": 1, "documentNumber": "C-1"} if status == 200 else {"detail": "no"}
+        )
+
+
 class FakeTime:
     """A clock that only moves when somebody sleeps; `slept` remembers for how long."""
 

@@ -14,7 +14,7 @@ from include.order_cancel.errors import PlanFailed
 from include.order_cancel.http import Answer, Endpoint, NotSent, OutcomeUnknown, Request
 from include.order_cancel.settings import ErpSettings
 from include.order_cancel.tokens import LoginFailed, MemoryStore
-from tests.unit.local_server import Exchange, FakeTime, Handler, LocalServer, answers
+from tests.unit.local_server import Exchange, FakeTime, Gatekeeper, Handler, LocalServer, answers
 
 ENDPOINT = Endpoint("erp", "https://erp.example/base")
 LOGIN = {"url": "/token", "body": {"user": "{{ login }}", "password": "{{ password }}"}}
@@ -49,6 +49,25 @@ def against(
 
 async def send(erp: Erp, request: Request) -> None:
     assert (await erp.send(request)).ok
+
+
+Task = Callable[[Erp, Request], Awaitable[Any]]
+
+
+def in_tasks(handler: Handler, *tasks: Task, clock: FakeTime | None = None, **values: Any) -> LocalServer:
+    """Run each of the `tasks` with an Erp of its own, one after the other, over one store of tokens."""
+    time = clock or FakeTime()
+    store = MemoryStore(time)
+
+    async def run() -> LocalServer:
+        async with LocalServer(handler) as server:
+            endpoint, wanted = server.endpoint(**CREDENTIALS), settings(**{"login": LOGIN, **values})
+            for task in tasks:
+                async with connect(endpoint, wanted, store, **time.options()) as erp:
+                    await task(erp, build_request(wanted, endpoint, {"plan": 1}, "key-1"))
+            return server
+
+    return asyncio.run(run())
 
 
 # Requests
@@ -212,6 +231,8 @@ def test_2xx_must_carry_what_the_settings_expect(body: bytes, meaning: str) -> N
         (b'{"documentNumber": "C-1"}', "documentNumber", "C-1"),
         (b'{"d": {"documents": [{"no": 7}]}}', "d.documents.0.no", "7"),
         (b'[{"no": "A"}]', "0.no", "A"),
+        (b'{"value": [{"id": 7}]}', "value[0].id", "7"),
+        (b'{"value": [{"id": 7}]}', "$.value[0].id", "7"),
         (b'{"d": []}', "d.0", None),
         (b'{"d": {"a": 1}}', "d", None),
         (b'{"d": true}', "d", None),
@@ -227,6 +248,16 @@ def test_the_document_number_is_read_where_it_stands(
     body: bytes, path: str | None, number: str | None
 ) -> None:
     assert reference(said(200, body), path) == number
+
+
+@pytest.mark.parametrize(
+    ("path", "number"),
+    [("header:Location", "/documents/7"), ("header:location", "/documents/7"), ("header:X-Number", None)],
+)
+def test_the_document_number_may_stand_in_a_header(path: str, number: str | None) -> None:
+    answer = Answer(201, "", {"Location": "/documents/7"}, b"", "", 0.0)
+
+    assert reference(answer, path) == number
 
 
 # Auth
@@ -299,6 +330,281 @@ def test_many_refused_requests_cost_one_login() -> None:
     server = against(handler, work, CREDENTIALS, login=LOGIN)
 
     assert [seen.path for seen in server.requests].count("/token") == 2
+
+
+PERHAPS = [403, 419, 440]
+
+
+async def login(erp: Erp, _: Request) -> None:
+    await erp.login()
+
+
+def looking_up(count: int = 1) -> Task:
+    """Look up so many plans side by side; what does not tell is passed over."""
+
+    async def task(erp: Erp, _: Request) -> None:
+        await asyncio.gather(*(look_up(erp) for _ in range(count)), return_exceptions=True)
+
+    return task
+
+
+def expiring(gate: Gatekeeper, task: Task) -> Task:
+    """The task, whose stored token has become invalid meanwhile."""
+
+    async def expired(erp: Erp, request: Request) -> None:
+        gate.expire()
+        await task(erp, request)
+
+    return expired
+
+
+LOOKUP: dict[str, Any] = {"lookup": {"url": "/documents/{{ key }}", "found_path": "documentNumber"}}
+
+
+@pytest.mark.parametrize("status", [401, *PERHAPS])
+def test_a_lookup_with_an_earlier_task_s_token_renews_it_once_and_is_repeated(status: int) -> None:
+    gate = Gatekeeper(status)
+
+    async def finds(erp: Erp, _: Request) -> None:
+        answer = await look_up(erp)
+        assert answer is not None
+        assert answer.json()["documentNumber"] == "C-1"
+
+    in_tasks(gate, login, expiring(gate, finds), **LOOKUP)
+
+    assert (gate.logins, gate.answered) == (2, [status, 200])
+
+
+@pytest.mark.parametrize("status", [401, *PERHAPS])
+def test_many_refused_lookups_with_an_earlier_task_s_token_cost_one_login(status: int) -> None:
+    gate = Gatekeeper(status)
+
+    in_tasks(gate, login, expiring(gate, looking_up(30)), **LOOKUP)
+
+    assert gate.logins == 2
+    assert gate.answered.count(200) == 30
+
+
+@pytest.mark.parametrize("status", PERHAPS)
+def test_after_this_task_s_own_login_such_an_answer_is_an_ordinary_one(status: int) -> None:
+    gate = Gatekeeper(status)
+
+    async def task(erp: Erp, request: Request) -> None:
+        await erp.login()
+        gate.expire()
+        answer = await erp.send(request)
+        assert (answer.status, erp.may_renew(answer)) == (status, False)
+        with pytest.raises(OutcomeUnknown, match=f"answered with {status}"):
+            await look_up(erp)
+
+    in_tasks(gate, task, **LOOKUP)
+
+    assert (gate.logins, gate.answered) == (1, [status, status])
+
+
+def test_a_401_is_renewed_whoever_fetched_the_token() -> None:
+    gate = Gatekeeper(401)
+
+    async def task(erp: Erp, request: Request) -> None:
+        await erp.login()
+        gate.expire()
+        answer = await erp.send(request)
+        assert erp.may_renew(answer)
+        assert await erp.renew_token(answer)
+        await send(erp, request)
+
+    in_tasks(gate, task)
+
+    assert (gate.logins, gate.answered) == (2, [401, 200])
+
+
+@pytest.mark.parametrize("status", PERHAPS)
+def test_refused_writes_with_an_earlier_task_s_token_cost_one_login(status: int) -> None:
+    gate = Gatekeeper(status)
+
+    async def writes(erp: Erp, request: Request) -> None:
+        refused = await asyncio.gather(*(erp.send(request) for _ in range(20)))
+        for answer in refused:
+            assert erp.may_renew(answer)
+            assert await erp.renew_token(answer)
+            await send(erp, request)
+
+    in_tasks(gate, login, expiring(gate, writes))
+
+    assert gate.logins == 2
+    assert gate.answered == [status] * 20 + [200] * 20
+
+
+def test_a_missing_right_costs_one_login_and_not_one_for_each_plan() -> None:
+    gate = Gatekeeper(401)
+
+    async def task(erp: Erp, request: Request) -> None:
+        gate.has_rights = False
+        for _ in range(5):
+            answer = await erp.send(request)
+            assert answer.status == 403
+            if erp.may_renew(answer):
+                await erp.renew_token(answer)
+                assert not erp.may_renew(await erp.send(request))
+        await asyncio.gather(*(look_up(erp) for _ in range(5)), return_exceptions=True)
+
+    in_tasks(gate, login, task, **LOOKUP)
+
+    assert gate.logins == 2
+    assert gate.answered == [403] * (1 + 5 + 5)
+
+
+def test_a_missing_right_costs_one_login_for_plans_that_have_tasks_of_their_own() -> None:
+    gate, clock = Gatekeeper(401), FakeTime()
+
+    async def without_rights(erp: Erp, _: Request) -> None:
+        gate.has_rights = False
+        await looking_up()(erp, _)
+
+    async def much_later(erp: Erp, _: Request) -> None:
+        clock.now += 301
+        await looking_up()(erp, _)
+
+    in_tasks(gate, login, *[without_rights] * 20, clock=clock, **LOOKUP)
+    assert gate.logins == 2
+
+    in_tasks(gate, login, *[without_rights] * 5, much_later, clock=clock, **LOOKUP)
+    assert gate.logins == 2 + 1 + 2
+
+
+@pytest.mark.parametrize("status", PERHAPS)
+def test_a_token_that_becomes_invalid_again_and_again_is_renewed_by_each_task(status: int) -> None:
+    gate = Gatekeeper(status)
+
+    async def finds(erp: Erp, _: Request) -> None:
+        assert await look_up(erp) is not None
+
+    in_tasks(gate, login, *[expiring(gate, finds)] * 3, **LOOKUP)
+
+    assert gate.logins == 4
+
+
+def test_an_answer_to_an_unknown_token_is_repeated_with_the_one_that_was_fetched_here() -> None:
+    gate = Gatekeeper(401)
+
+    async def task(erp: Erp, _: Request) -> None:
+        await erp.login()
+        for stored in (said(401), said(403)):
+            assert erp.may_renew(stored)
+            assert await erp.renew_token(stored)
+        assert await erp.renew_token()
+
+    in_tasks(gate, task)
+
+    assert gate.logins == 1
+
+
+def test_statuses_that_tell_nothing_of_a_token_renew_none() -> None:
+    async def task(erp: Erp, _: Request) -> None:
+        statuses = {status for status in range(100, 600) if erp.may_renew(said(status))}
+        assert statuses == {401, *PERHAPS}
+
+    in_tasks(Gatekeeper(401), login, task)
+
+
+# A token's end
+
+
+@pytest.mark.parametrize("seconds", [3600, 3600.0, "3600", " 3600 "])
+def test_a_token_is_replaced_before_its_end(seconds: Any) -> None:
+    gate, clock = Gatekeeper(401, expires_in=seconds), FakeTime()
+
+    def after(passed: float) -> Task:
+        async def task(erp: Erp, request: Request) -> None:
+            clock.now += passed
+            await send(erp, request)
+
+        return task
+
+    in_tasks(gate, after(0), after(3500), after(69), clock=clock)
+    assert gate.logins == 1
+
+    in_tasks(gate, after(0), after(3500), after(71), clock=clock)
+    assert (gate.logins, set(gate.answered)) == (3, {200})
+
+
+def test_a_task_replaces_its_own_token_before_its_end_once_for_all() -> None:
+    gate, clock = Gatekeeper(401, expires_in=100), FakeTime()
+
+    async def task(erp: Erp, request: Request) -> None:
+        for passed in (0, 89, 2):
+            clock.now += passed
+            await asyncio.gather(*(send(erp, request) for _ in range(10)))
+
+    in_tasks(gate, task, clock=clock)
+
+    assert (gate.logins, set(gate.answered)) == (2, {200})
+
+
+@pytest.mark.parametrize(
+    "seconds", [None, 0, -5, 0.5, True, "soon", "", "1h", [60], {"in": 60}, "nan", "inf", "1e400", 10**400]
+)
+def test_a_life_that_makes_no_sense_is_no_end(seconds: Any) -> None:
+    gate, clock = Gatekeeper(401, expires_in=seconds), FakeTime()
+
+    async def task(erp: Erp, request: Request) -> None:
+        await send(erp, request)
+        clock.now += 365 * 86400
+        await send(erp, request)
+
+    in_tasks(gate, task, task, clock=clock)
+
+    assert gate.logins == 1
+
+
+def test_the_life_stands_where_the_settings_say() -> None:
+    gate, clock = Gatekeeper(401, expires_in=1e9, meta=[{"ttl": 60}]), FakeTime()
+
+    async def task(erp: Erp, request: Request) -> None:
+        await send(erp, request)
+        clock.now += 55
+        await send(erp, request)
+
+    in_tasks(gate, task, clock=clock, login={**LOGIN, "expires_path": "meta[0].ttl"})
+
+    assert gate.logins == 2
+
+
+@pytest.mark.parametrize("status", PERHAPS)
+def test_a_token_of_this_task_that_is_over_may_be_what_was_refused(status: int) -> None:
+    gate, clock = Gatekeeper(status, expires_in=100), FakeTime()
+
+    async def task(erp: Erp, request: Request) -> None:
+        await erp.login()
+        gate.expire()
+        answer = await erp.send(request)
+        assert not erp.may_renew(answer)
+        clock.now += 91  # it waited for its turn, say
+        assert erp.may_renew(answer)
+
+    in_tasks(gate, task, clock=clock)
+
+
+def test_a_token_and_its_life_may_stand_in_headers() -> None:
+    clock = FakeTime()
+    sequence = answers(
+        (200, b"<html>", {"X_Token": "t1", "X_Life": "60"}), (200,), (200, b"", {"X_Token": "t2"}), (200,)
+    )
+
+    async def task(erp: Erp, request: Request) -> None:
+        await send(erp, request)
+        clock.now += 55
+        await send(erp, request)
+
+    wanted = {**LOGIN, "token_path": "header:x-token", "expires_path": "header:X-Life"}
+    server = in_tasks(sequence, task, clock=clock, login=wanted)
+
+    assert [seen.headers.get("Authorization") for seen in server.requests] == [
+        None,
+        "Bearer t1",
+        None,
+        "Bearer t2",
+    ]
 
 
 def test_without_a_token_login_there_is_nothing_to_renew() -> None:
@@ -391,6 +697,15 @@ async def look_up(erp: Erp, plan: Any = None) -> Answer | None:
         ((200, {"count": 0}), "count", False),
         ((200, {"found": False}), "found", False),
         ((200, [{"a": 1}]), "0", True),
+        ((200, [{"a": 1}]), "$[0].a", True),
+        ((200, {"value": [{"id": 7}]}), "value[0].id", True),
+        ((200, {"value": [{"id": 7}]}), "$.value[0].id", True),
+        ((200, {"value": []}), "value[0].id", False),
+        ((200, {"value": {"0": {"id": 7}}}), "value.0.id", True),
+        ((200, b"", {"X_Document": "C-1"}), "header:x-document", True),
+        ((200, b"<html>", {"X_Other": "C-1"}), "header:X-Document", False),
+        ((200, [{}], {"X_Total_Count": "0"}), "header:X-Total-Count", False),
+        ((200, [{}], {"X_Found": "False"}), "header:X-Found", False),
         ((200, b"<html>"), None, True),
         ((204, b""), None, True),
     ],
@@ -425,14 +740,17 @@ def test_a_lookup_without_any_answer_leaves_the_outcome_unknown() -> None:
 
 
 def test_a_lookup_puts_plan_body_and_key_into_its_url() -> None:
-    url = "/d/{{ plan.order.number }}?pk={{ plan.pk }}&no={{ body.no }}&key={{ key }}"
+    url = (
+        "/d/{{ plan.order.number }}?pk={{ plan.pk }}&no={{ body.no }}&key={{ key }}&id={{ plan.rows[0].id }}"
+    )
+    plan = {"pk": 7, "order": {"number": "A/1"}, "rows": [{"id": 3}]}
 
     async def work(erp: Erp, _: Request) -> None:
-        assert await look_up(erp) is not None
+        assert await look_up(erp, plan) is not None
 
     seen = against(answers((200, {})), work, lookup={"url": url, "found_path": None}).requests[0]
 
-    assert seen.target == "/d/A%2F1?pk=7&no=B%202&key=k1"
+    assert seen.target == "/d/A%2F1?pk=7&no=B%202&key=k1&id=3"
 
 
 @pytest.mark.parametrize(

@@ -772,6 +772,53 @@ def test_a_claim_that_lapsed_passes_on_and_its_late_write_is_refused(journal: Jo
     assert stored.secret == b"good"
 
 
+@pytest.fixture
+def at(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the journal's clock."""
+    return lambda now: monkeypatch.setattr(journal, "_now", lambda _: now)
+
+
+def test_a_token_s_end_is_kept_by_the_journal_s_clock(journal: Journal, at: Callable[[float], None]) -> None:
+    def left(version: int, seconds: float | None) -> float | None:
+        journal.token_claim("k", version - 1, "one", 60)
+        journal.token_write("k", version, b"s", "one", seconds)
+        at(1500.0)
+        stored = journal.token_read("k")
+        assert stored is not None
+        return stored.seconds
+
+    at(1000.0)
+    assert left(1, 600.0) == 100.0
+    assert left(2, None) is None
+    assert left(3, 1.0) == 1.0
+
+
+def test_that_a_token_is_valid_is_known_for_a_while_and_for_this_one_only(
+    journal: Journal, at: Callable[[float], None]
+) -> None:
+    def trusted() -> bool:
+        stored = journal.token_read("k")
+        assert stored is not None
+        return stored.trusted
+
+    def write(version: int) -> None:
+        journal.token_claim("k", version - 1, "one", 60)
+        journal.token_write("k", version, b"s", "one")
+
+    at(1000.0)
+    write(1)
+    assert not trusted()
+    journal.token_trust("k", 2, 300)
+    assert not trusted()
+    journal.token_trust("k", 1, 300)
+    assert trusted()
+    at(1301.0)
+    assert not trusted()
+    journal.token_trust("k", 1, 300)
+    write(2)
+    assert not trusted()
+
+
 def test_a_claim_that_was_given_back_is_free(journal: Journal) -> None:
     journal.token_claim("k", 0, "one", 60)
     journal.token_release("k", "two")

@@ -36,7 +36,7 @@ from include.order_cancel.omnitron import (
 from include.order_cancel.settings import OmnitronSettings
 from include.order_cancel.tokens import LoginFailed, MemoryStore
 from include.simulator import OmnitronSimulator, plans, running, transactions
-from tests.unit.local_server import Exchange, FakeTime, Handler, LocalServer, answers
+from tests.unit.local_server import Exchange, FakeTime, Gatekeeper, Handler, LocalServer, answers
 
 CREDENTIALS = {"login": "omnitron", "password": "secret"}
 LIST = "/api/v1/cancellation_plans/"
@@ -373,6 +373,116 @@ def test_a_second_401_stops_the_flow() -> None:
     server = against(answers((401, {"detail": "no"})), work)
 
     assert [seen.headers["Authorization"] for seen in server.requests] == ["Token token-1", "Token token-3"]
+
+
+def in_tasks(gate: Gatekeeper, *tasks: Work, clock: FakeTime | None = None, expire: bool = False) -> None:
+    """Run each of the `tasks` with an Omnitron of its own over one store; `expire`: its token is invalid by then."""
+    time = clock or FakeTime()
+    store = MemoryStore(time)
+
+    async def run() -> None:
+        async with LocalServer(gate) as server:
+            endpoint = server.endpoint(conn_id="omnitron", **CREDENTIALS)
+            for task in tasks:
+                async with connect(endpoint, settings(), store, **time.options()) as omnitron:
+                    await task(omnitron)
+                if expire:
+                    gate.expire()
+
+    asyncio.run(run())
+
+
+async def logging_in(omnitron: Omnitron) -> None:
+    await omnitron.login()
+
+
+async def reading(omnitron: Omnitron) -> None:
+    assert (await omnitron.plan(1) or {})["pk"] == 1
+
+
+def refused(times: int) -> Work:
+    async def task(omnitron: Omnitron) -> None:
+        for _ in range(times):
+            with pytest.raises(PlanFailed, match="403"):
+                await omnitron.plan(1)
+
+    return task
+
+
+PERHAPS = [403, 419, 440]
+
+
+@pytest.mark.parametrize("status", [401, *PERHAPS])
+def test_an_earlier_task_s_token_that_is_not_valid_any_more_is_renewed(status: int) -> None:
+    gate = Gatekeeper(status)
+
+    in_tasks(gate, logging_in, reading, reading, expire=True)
+
+    assert (gate.logins, gate.answered) == (3, [status, 200] * 2)
+
+
+@pytest.mark.parametrize("status", [401, *PERHAPS])
+def test_many_such_answers_at_once_cost_one_login(status: int) -> None:
+    gate = Gatekeeper(status)
+
+    async def many(omnitron: Omnitron) -> None:
+        await asyncio.gather(*(reading(omnitron) for _ in range(30)))
+
+    in_tasks(gate, logging_in, many, expire=True)
+
+    assert (gate.logins, gate.answered.count(200)) == (2, 30)
+
+
+def test_a_listing_goes_on_behind_a_403_to_an_earlier_task_s_token() -> None:
+    gate = Gatekeeper(403)
+
+    async def listing_all(omnitron: Omnitron) -> None:
+        with pytest.raises(
+            BadListing, match="without a list"
+        ):  # what stands in the answer, asked with a new token
+            await pks(omnitron)
+
+    in_tasks(gate, logging_in, listing_all, expire=True)
+
+    assert gate.answered == [403, 200]
+
+
+@pytest.mark.parametrize("status", PERHAPS)
+def test_after_this_task_s_own_login_such_an_answer_is_an_ordinary_one(status: int) -> None:
+    gate = Gatekeeper(status)
+
+    async def task(omnitron: Omnitron) -> None:
+        await omnitron.login()
+        gate.expire()
+        for _ in range(3):
+            with pytest.raises(PlanFailed, match=str(status)):
+                await omnitron.plan(1)
+
+    in_tasks(gate, task)
+
+    assert (gate.logins, gate.answered) == (1, [status] * 3)
+
+
+def test_a_missing_right_costs_one_login_and_stops_nothing() -> None:
+    gate = Gatekeeper(401)
+    gate.has_rights = False
+
+    in_tasks(gate, logging_in, refused(4), *[refused(1)] * 10)
+
+    assert gate.logins == 2
+    assert gate.answered == [403] * (1 + 4 + 10)
+
+
+def test_a_token_whose_login_says_when_it_ends_is_replaced_before() -> None:
+    gate, clock = Gatekeeper(401, expires_in=600), FakeTime()
+
+    async def later(omnitron: Omnitron) -> None:
+        clock.now += 290
+        await reading(omnitron)
+
+    in_tasks(gate, reading, later, later, later, clock=clock)
+
+    assert (gate.logins, set(gate.answered)) == (2, {200})
 
 
 def test_wrong_credentials_are_said_without_them() -> None:

@@ -129,12 +129,90 @@ def test_a_logins_defaults_are_the_contracts() -> None:
     login = loaded({"erp.login": {"url": "/token"}}).erp.login
 
     assert login is not None
-    assert (login.method, login.token_path, login.header, login.prefix) == (
+    assert (login.method, login.token_path, login.expires_path, login.header, login.prefix) == (
         "POST",
         "token",
+        "expires_in",
         "Authorization",
         "Bearer",
     )
+
+
+def with_path(field: str, path: str) -> dict[str, Any]:
+    """Changed settings in which `field` is `path`."""
+    section, _, name = field.rpartition(".")
+    if section == "erp":
+        return {field: path}
+    holders: dict[str, dict[str, Any]] = {
+        "erp.login": LOGIN,
+        "erp.lookup": {"url": "/documents/{{ key }}"},
+    }
+    if section in holders:
+        return {
+            "erp.in_doubt": "lookup",
+            "erp.lookup": holders["erp.lookup"],
+            section: {**holders[section], name: path},
+        }
+    return {"omnitron.api": {section.rpartition(".")[2]: {name: path}}}
+
+
+ANSWERED = ["erp.login.token_path", "erp.login.expires_path", "erp.lookup.found_path", "erp.reference_path"]
+DOCUMENTS = [
+    "omnitron.api.login.token_path",
+    "omnitron.api.plans.pk",
+    "omnitron.api.transactions.order_path",
+]
+
+
+@pytest.mark.parametrize(
+    "path", ["value[*].id", "$..id", "a[-1]", "a[?(@.b)]", "a['b']", "a[0", "/a/b", "a..b"]
+)
+@pytest.mark.parametrize("field", [*ANSWERED, *DOCUMENTS])
+def test_a_path_in_another_notation_is_refused_and_its_field_named(field: str, path: str) -> None:
+    ((named, message),) = problems_of(changed(with_path(field, path)))
+
+    assert named == field
+    assert "write a.b.0.c, a[0].b or $.a[0].b" in message
+
+
+@pytest.mark.parametrize("path", ["a.b.0.c", "a[0].b", "value[0].id", "$.a[0].b", "$[0].id"])
+@pytest.mark.parametrize("field", [*ANSWERED, *DOCUMENTS])
+def test_the_notations_of_the_contract_are_taken_for_every_path(field: str, path: str) -> None:
+    loaded(with_path(field, path))
+
+
+@pytest.mark.parametrize("field", [*ANSWERED, *DOCUMENTS])
+def test_a_header_is_a_path_only_where_an_answer_is_read(field: str) -> None:
+    raw = changed(with_path(field, "header:X-Number"))
+
+    if field in ANSWERED:
+        subject.load(raw, flow="demo")
+    else:
+        assert [named for named, _ in problems_of(raw)] == [field]
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("key", True),
+        ("plan.pk", True),
+        ("body.rows[0].no", True),
+        ("body[0].no", True),
+        ("plan.items.0.sku", True),
+        ("plan", False),
+        ("key.x", False),
+        ("plan..pk", False),
+        ("plan[*].pk", False),
+        ("order.pk", False),
+    ],
+)
+def test_a_lookup_takes_paths_of_plan_and_body(name: str, known: bool) -> None:
+    lookup = {"erp.in_doubt": "lookup", "erp.lookup": {"url": f"/documents/{{{{ {name} }}}}"}}
+
+    if known:
+        loaded(lookup)
+    else:
+        assert [field for field, _ in problems_of(changed(lookup))] == ["erp.lookup.url"]
 
 
 @pytest.mark.parametrize(

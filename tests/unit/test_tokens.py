@@ -5,37 +5,57 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from include.order_cancel.errors import StopFlow
-from include.order_cancel.tokens import LoginFailed, MemoryStore, StoredToken, Token, Tokens, token_key
-
-Fetch = Callable[[], Awaitable[str]]
+from include.order_cancel.errors import JournalDown, StopFlow
+from include.order_cancel.tokens import (
+    FetchToken,
+    Given,
+    LoginFailed,
+    MemoryStore,
+    StoredToken,
+    Token,
+    Tokens,
+    token_key,
+)
 
 
 class Logins:
     """A system that gives a new token at each login and counts them, from whatever thread."""
 
-    def __init__(self, seconds: float = 0.01, fails: int = 0) -> None:
+    def __init__(self, seconds: float = 0.01, fails: int = 0, life: float | None = None) -> None:
         self.count = 0
         self._seconds = seconds
         self._fails = fails
+        self._life = life
         self._lock = threading.Lock()
 
-    async def __call__(self) -> str:
+    async def __call__(self) -> Given:
         with self._lock:
             self.count += 1
             number = self.count
         await asyncio.sleep(self._seconds)
         if number <= self._fails:
             raise LoginFailed("refused")
-        return f"canary-{number}"
+        return Given(f"canary-{number}", self._life)
 
 
-def tokens(store: MemoryStore, fetch: Fetch, own: str = "s3cret", claim_seconds: float = 60.0) -> Tokens:
-    return Tokens("key", store, fetch, own, claim_seconds=claim_seconds, poll_seconds=0.005)
+class Clock:
+    """A clock that only a test moves."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def tokens(
+    store: MemoryStore, fetch: FetchToken, own: str = "s3cret", claim_seconds: float = 60.0, **more: Any
+) -> Tokens:
+    return Tokens("key", store, fetch, own, claim_seconds=claim_seconds, poll_seconds=0.005, **more)
 
 
 def test_the_first_need_logs_in_and_later_ones_do_not() -> None:
@@ -132,10 +152,10 @@ def test_an_interrupted_login_gives_its_claim_back() -> None:
     async def interrupted() -> None:
         began = asyncio.Event()
 
-        async def never() -> str:
+        async def never() -> Given:
             began.set()
             await asyncio.Event().wait()
-            return ""
+            return Given("")
 
         waiting = asyncio.create_task(tokens(store, never).current())
         await began.wait()
@@ -146,6 +166,194 @@ def test_an_interrupted_login_gives_its_claim_back() -> None:
     assert store.token_claim("key", 0, "another", 60)
 
 
+# A token's end
+
+
+def test_a_token_is_used_by_all_until_shortly_before_its_end() -> None:
+    logins, clock = Logins(life=1000), Clock()
+    store = MemoryStore(clock)
+
+    async def run() -> list[int]:
+        first, found = tokens(store, logins, monotonic=clock), []
+        for passed in (0, 960, 11, 0):  # the end is at 1000, and 30 s before it the token is replaced
+            clock.now += passed
+            other = tokens(store, logins, monotonic=clock)
+            found += [(await first.current()).version, (await other.current()).version]
+        return found
+
+    assert asyncio.run(run()) == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert logins.count == 2
+
+
+@pytest.mark.parametrize(("life", "replaced_at"), [(10, 9), (300, 270), (301, 271), (86400, 86370)])
+def test_a_tenth_of_a_life_is_spared_and_half_a_minute_at_most(life: float, replaced_at: float) -> None:
+    logins, clock = Logins(life=life), Clock(0.0)
+
+    async def run() -> list[int]:
+        here, found = tokens(MemoryStore(clock), logins, monotonic=clock), []
+        for moment in (0, replaced_at - 0.5, replaced_at + 0.5):
+            clock.now = moment
+            found.append((await here.current()).version)
+        return found
+
+    assert asyncio.run(run()) == [1, 1, 2]
+
+
+def test_a_token_that_is_over_is_replaced_once_for_many_workers() -> None:
+    logins, clock = Logins(life=100), Clock()
+    store = MemoryStore(clock)
+    found: list[Token] = []
+
+    async def run() -> None:
+        here = tokens(store, logins, monotonic=clock)
+        found.extend(await asyncio.gather(*(here.current() for _ in range(5))))
+
+    asyncio.run(run())
+    clock.now += 95
+    workers = [threading.Thread(target=asyncio.run, args=(run(),)) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+    assert [token.version for token in found] == [1] * 5 + [2] * 40
+    assert logins.count == 2
+
+
+@pytest.mark.parametrize("jump", [-1e9, -3600, 3600, 1e9])
+def test_a_store_s_clock_that_jumps_costs_each_task_one_login_at_most(jump: float) -> None:
+    logins, ours, its = Logins(life=600), Clock(), Clock()
+    store = MemoryStore(its)
+
+    async def task() -> None:
+        here, before = tokens(store, logins, monotonic=ours), logins.count
+        for _ in range(20):
+            await here.current()
+            its.now += jump
+            ours.now += 1
+        assert logins.count - before <= 1
+
+    async def run() -> None:
+        for _ in range(5):
+            await task()
+
+    asyncio.run(run())
+
+
+def test_an_hour_that_a_store_s_clock_jumps_costs_one_login_for_all() -> None:
+    logins, ours, its = Logins(life=600), Clock(), Clock()
+    store = MemoryStore(its)
+
+    async def run() -> None:
+        await tokens(store, logins, monotonic=ours).current()
+        its.now += 3600
+        for _ in range(10):
+            await tokens(store, logins, monotonic=ours).current()
+
+    asyncio.run(run())
+
+    assert logins.count == 2
+
+
+def test_a_login_that_fails_at_a_token_s_end_is_tried_by_the_next_who_asks() -> None:
+    clock = Clock()
+    store = MemoryStore(clock)
+    asyncio.run(tokens(store, Logins(life=100), monotonic=clock).current())
+    clock.now += 95
+    logins = Logins(fails=1)
+
+    async def run() -> Token:
+        here = tokens(store, logins, monotonic=clock)
+        with pytest.raises(LoginFailed):
+            await here.current()
+        return await here.current()
+
+    assert asyncio.run(run()).version == 2
+
+
+# What an answer says of a token
+
+
+def test_only_a_token_of_the_store_may_be_what_a_403_means() -> None:
+    store = MemoryStore()
+
+    async def run() -> list[bool]:
+        here, other = tokens(store, Logins()), tokens(store, Logins())
+        await here.current()
+        await other.current()
+        return [
+            one.may_renew(status, 1) for one in (here, other) for status in (401, 403, 419, 440, 404, 200)
+        ]
+
+    asked = asyncio.run(run())
+
+    assert asked == [True, False, False, False, False, False, True, True, True, True, False, False]
+
+
+def test_a_403_to_a_token_that_was_just_fetched_is_known_to_others_for_five_minutes() -> None:
+    clock = Clock()
+    store = MemoryStore(clock)
+
+    async def other() -> bool:
+        here = tokens(store, Logins())
+        return here.may_renew(403, (await here.current()).version)
+
+    async def run() -> list[bool]:
+        here = tokens(store, Logins())
+        await here.current()
+        found = [await other()]
+        await here.note(200, 1)
+        found.append(await other())
+        await here.note(403, 1)
+        found.append(await other())
+        clock.now += 200
+        await here.note(403, 1)  # it is known; what is said again lasts no longer
+        found.append(await other())
+        clock.now += 101
+        found.append(await other())
+        return found
+
+    assert asyncio.run(run()) == [True, True, False, False, True]
+
+
+def test_a_403_to_a_token_that_was_in_use_for_a_while_tells_others_nothing() -> None:
+    clock = Clock()
+    store = MemoryStore(clock)
+
+    async def run() -> bool:
+        here, other = tokens(store, Logins(), monotonic=clock), tokens(store, Logins())
+        await here.current()
+        clock.now += 61
+        await here.note(403, 1)
+        return other.may_renew(403, (await other.current()).version)
+
+    assert asyncio.run(run())
+
+
+def test_what_others_know_of_a_token_does_not_hold_for_the_next_one() -> None:
+    store = MemoryStore()
+
+    async def run() -> bool:
+        here, other = tokens(store, Logins()), tokens(store, Logins())
+        await here.note(403, (await here.current()).version)
+        await here.renew(await here.current())
+        return other.may_renew(403, (await other.current()).version)
+
+    assert asyncio.run(run())
+
+
+def test_a_store_that_is_down_does_not_cost_an_answer() -> None:
+    class Down(MemoryStore):
+        def token_trust(self, key: str, version: int, seconds: float) -> None:
+            raise JournalDown("gone")
+
+    async def run() -> None:
+        here = tokens(Down(), Logins())
+        await here.note(403, (await here.current()).version)
+
+    asyncio.run(run())
+
+
 def test_a_stored_token_is_encrypted() -> None:
     store = MemoryStore()
 
@@ -154,7 +362,7 @@ def test_a_stored_token_is_encrypted() -> None:
     stored = store.token_read("key")
     assert stored is not None
     assert b"canary" not in stored.secret
-    assert "canary" not in repr(Token("canary", 1)) + repr(stored)
+    assert "canary" not in repr(Token("canary", 1)) + repr(Given("canary")) + repr(stored)
 
 
 @pytest.mark.parametrize("stored", [StoredToken(3, b"garbage"), StoredToken(3, b"")])

@@ -478,7 +478,8 @@ def _choices(content: Any, method: str, body: Document) -> set[str]:
     field = next((name for name, value in body.items() if value == "{status}"), None)
     if field is None:
         return set()
-    choices = at_path(content, f"actions.{method}.{field}.choices")
+    listed = at_path(content, f"actions.{method}")
+    choices = at_path(listed.get(field), "choices") if isinstance(listed, dict) else None
     return {str(one.get("value")) for one in choices or [] if isinstance(one, dict)}
 
 

@@ -1,4 +1,4 @@
-"""Verdicts: whether an ERP has accepted a plan under a flow's settings, and how many it has rejected before."""
+"""An untidy world: what an ERP has accepted under which settings, when tokens end, since when a doubt may be settled."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,6 +11,10 @@ def upgrade() -> None:
     op.add_column("order_cancel_snapshots", sa.Column("accepted_at", sa.Double))
     op.add_column(
         "order_cancel_snapshots", sa.Column("rejected", sa.Integer, nullable=False, server_default="0")
+    )
+    op.add_column("order_cancel_tokens", sa.Column("ends_at", sa.Double))
+    op.add_column(
+        "order_cancel_tokens", sa.Column("trusted_until", sa.Double, nullable=False, server_default="0")
     )
     # Since when a lookup may say "not there": a row in doubt did not keep until when its request was under way.
     op.execute(
