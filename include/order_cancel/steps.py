@@ -758,11 +758,12 @@ async def _still_due(plan: Plan) -> bool:
         return True
     row = plan.row
     document, left, changed = await _look(plan)
-    if left or (changed and row.progress == "request"):
-        if left and not _doubtful(row):
-            _leave(plan, left)
-        else:
-            _set_changed(plan, document, left or "")
+    has_left_bytes = row.progress == "request"
+    if left and not (has_left_bytes and _doubtful(row)):
+        _leave(plan, left)
+        return False
+    if has_left_bytes and (left or changed):
+        _set_changed(plan, document, left)
         return False
     if not changed:
         return True

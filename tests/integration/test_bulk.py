@@ -87,7 +87,7 @@ def test_of_more_refused_plans_than_fan_out_all_are_counted(make_flow: MakeFlow)
 
 
 def test_a_lot_never_fails_because_of_its_plans(make_flow: MakeFlow) -> None:
-    flow = make_flow(40, fan_out=0, lots=1, erp__timeout_seconds=0.5)
+    flow = make_flow(40, fan_out=0, lots=1, erp__timeout_seconds=0.5, erp__reference_path=None)
     erp, omnitron = flow.erp.simulator, flow.omnitron.simulator
     erp.fail("refuse", plan=5001)
     erp.fail("status", status=500, plan=5002)

@@ -656,7 +656,8 @@ def test_the_shipped_response_script_says_its_relation(
 ) -> None:
     raw = settings(erp__custom_response=True)
 
-    found = tried(bare, tmp_path, "response", raw, "{}", "--attribute", f"invokehttp.status.code={status}")
+    said, code = {"documentNumber": "C-1"}, f"invokehttp.status.code={status}"
+    found = tried(bare, tmp_path, "response", raw, said, "--attribute", code)
 
     assert (found.code, found.json["relation"]) == (0, relation)
 

@@ -76,7 +76,7 @@ def test_an_hour_of_runs_without_an_erp_and_then_each_plan_once(
     monkeypatch.setattr(Journal, "_now", lambda self, connection: time.time() + 60 * minutes[0])
     flow = make_flow(3)
     flow.http = {"sleep": at_once}
-    flow.erp.simulator.fail("status", status=503, plan="*")
+    flow.erp.simulator.fail("status", status=429, plan="*")
     tried: list[int] = []
     for minute in range(0, 60, 5):
         minutes[0] = minute

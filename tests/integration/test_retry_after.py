@@ -150,7 +150,7 @@ def test_an_erp_that_asks_for_hours_is_left_alone_for_one_and_then_asked_again(
 ) -> None:
     flow = make_flow(3, erp__max_in_flight=1, **lane)
     watched(flow, clock)
-    flow.erp.simulator.fail("status", status=503, retry_after=2 * HOUR, times=1)
+    flow.erp.simulator.fail("status", status=429, retry_after=2 * HOUR, times=1)
 
     first = flow.run()
     states, sent = set(flow.states().values()), len(flow.sent())
