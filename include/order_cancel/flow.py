@@ -6,6 +6,7 @@ Each function is one Airflow task; all they need from outside comes in `Surround
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import socket
@@ -306,7 +307,15 @@ class _Fetching:
                 log.warning("Omnitron knows no plan %s", printable(pk, 60))
                 self.counts["unknown"] += 1
             else:
-                self._take([document])
+                self._take([document], known=self._known(document))
+
+    def _known(self, document: dict[str, Any]) -> dict[str, Any]:
+        """The document as the journal has it where it says the same: one plan's page may show more than a listing."""
+        pk = str(document["pk"])
+        rows = [row for row in self.journal.generations(self.run.flow, pk) if row.host == self.run.host]
+        body = self.journal.body(rows[-1].id, "document") if rows else None
+        found = None if body is None else json.loads(body.content)
+        return found if found is not None and read.same_content(found, document) else document
 
     async def transactions(self) -> None:
         async for page in self.omnitron.transactions(_transactions_since(self.settings)):
@@ -350,7 +359,12 @@ class _Fetching:
             "If that many are right, trigger the flow by hand with the Param max_plans"
         )
 
-    def _take(self, documents: Sequence[dict[str, Any]], transaction: str | None = None) -> None:
+    def _take(
+        self,
+        documents: Sequence[dict[str, Any]],
+        transaction: str | None = None,
+        known: dict[str, Any] | None = None,
+    ) -> None:
         fitting = []
         for document in documents:
             why = read.misfit(document, self.settings.omnitron)
@@ -359,7 +373,7 @@ class _Fetching:
                 log.warning("plan %s is not sent: %s", printable(str(document.get("pk")), 60), why)
                 continue
             self._warn_unchecked(document)
-            fitting.append(listed(document, transaction))
+            fitting.append(listed(known or document, transaction))
         dates = [one.plan_date for one in fitting if one.plan_date]
         self.oldest = min([*dates, self.oldest] if self.oldest else dates, default="")
         self.found += len(fitting)

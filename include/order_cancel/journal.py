@@ -1351,7 +1351,7 @@ def _why_busy(row: Row, elsewhere: bool, now: float) -> RowBusy | None:
 
 def _in_doubt(row: Row) -> bool:
     """Whether only a person can say if the ERP has the plan: nobody knows, or its answer led to nothing."""
-    if row.answer_stands or row.finished:
+    if row.answer_stands or row.finished or row.state is State.CHANGED:
         return False
     return row.state in (State.IN_DOUBT, State.SENDING) or row.outcome in ("unknown", "accepted")
 

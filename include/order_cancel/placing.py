@@ -58,9 +58,17 @@ def place(row: Row, listed: Listed, run: Run, placing: Placing, now: float) -> t
         return "dead", None
     if not (placing.ignore_backoff or placing.named) and row.next_attempt_at > now:
         return "resting", None
-    if row.state is State.DEAD:
-        row.state = State.FAILED
-        return "again", Move(row, events=[Event(_STEP, "released", "named by a person", run=run.id)])
+    if row.state is not State.DEAD:
+        return _place_open_again(row, listed, run)
+    row.state = State.FAILED
+    what, move = _place_open_again(row, listed, run)
+    move = move or Move(row)
+    move.events.insert(0, Event(_STEP, "released", "named by a person", run=run.id))
+    return what, move
+
+
+def _place_open_again(row: Row, listed: Listed, run: Run) -> tuple[str, Move | None]:
+    """A plan that was tried before: the newest content counts where nothing of the older one may have left."""
     if row.digest == listed.digest or row.answer_stands or row.state not in _MAY_TAKE_NEW_DOCUMENT:
         return "again", _attached(row, listed, run)
     if row.outcome in ("unknown", "accepted") and row.relation is not Relation.DO_NOTHING:

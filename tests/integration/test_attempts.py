@@ -30,6 +30,18 @@ def amounts(flow: Flow) -> list[Any]:
     return [effect.amount for effect in flow.erp.simulator.effects_of(5001)]
 
 
+def shows_more(flow: Flow) -> None:
+    """From now on the page of one plan has a field that a listing does not show."""
+    own = flow.omnitron.simulator.handle
+
+    def handle(call: Any) -> Any:
+        if call.method == "GET" and call.path.endswith("/5001/"):
+            return answer(200, {**flow.omnitron.simulator.plan(5001), "detail": {"more": [1]}})
+        return own(call)
+
+    flow.omnitron.simulator.handle = handle
+
+
 # Cleared, retried, overtaken
 
 
@@ -132,15 +144,7 @@ def test_a_plan_that_leaves_between_its_steps_is_left(make_flow: MakeFlow) -> No
 
 def test_a_page_of_one_plan_that_shows_more_than_the_listing_is_no_other_content(make_flow: MakeFlow) -> None:
     flow = make_flow(1, mapping=MAPPING, omnitron__look_again_seconds=0)
-    own = flow.omnitron.simulator.handle
-
-    def shows_more(call: Any) -> Any:
-        if call.method == "GET" and call.path.endswith("/5001/"):
-            plan = flow.omnitron.simulator.plan(5001)
-            return answer(200, {**plan, "detail": {"more": [1]}})
-        return own(call)
-
-    flow.omnitron.simulator.handle = shows_more
+    shows_more(flow)
     flow.erp.simulator.fail("status", status=429, times=3)
     flow.run()
     state = flow.state(5001)
@@ -148,6 +152,34 @@ def test_a_page_of_one_plan_that_shows_more_than_the_listing_is_no_other_content
     flow.run()
 
     assert (state, flow.state(5001), len(set(flow.keys(5001)))) == ("failed", "done", 1)
+
+
+def test_a_dead_plan_that_is_named_goes_out_as_it_is_now(make_flow: MakeFlow) -> None:
+    flow = make_flow(1, mapping=MAPPING, max_attempts=1)
+    flow.erp.simulator.fail("refuse", plan=5001, times=1)
+    flow.run()
+    state = flow.state(5001)
+    flow.omnitron.simulator.change(5001, refund_amount="1.00")
+
+    flow.run(plan_ids=[5001])
+
+    assert (state, amounts(flow)) == ("dead", ["1.00"])
+
+
+@pytest.mark.parametrize("state", ["failed", "done"])
+def test_a_named_plan_whose_page_shows_more_than_the_listing_is_no_other_content(
+    make_flow: MakeFlow, state: str
+) -> None:
+    flow = make_flow(1, mapping=MAPPING)
+    if state == "failed":
+        flow.erp.simulator.fail("status", status=429, times=3)
+    flow.run()
+    before = flow.state(5001)
+    shows_more(flow)
+
+    flow.run(plan_ids=[5001])
+
+    assert (before, flow.state(5001), len(amounts(flow))) == (state, "done", 1)
 
 
 # What was held back

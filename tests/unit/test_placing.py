@@ -122,6 +122,17 @@ def test_a_dead_plan_is_released_by_its_name_only() -> None:
     assert move is not None
 
 
+def test_a_released_plan_takes_its_new_content() -> None:
+    dead, sent = row(State.DEAD), row(State.DEAD, outcome="not_done", progress="request")
+
+    what, move = place(dead, OTHER, RUN, Placing(named=True), NOW)
+
+    assert (what, dead.state, dead.digest) == ("again", State.FAILED, OTHER.digest)
+    assert move is not None
+    assert [event.what for event in move.events] == ["released", "new content"]
+    assert place(sent, OTHER, RUN, Placing(named=True), NOW)[0] == "changed"
+
+
 def test_a_passed_plan_is_replayed_by_its_name_only() -> None:
     passed = row(State.PASSED, relation=Relation.DO_NOTHING)
     assert place(passed, SAME, RUN, Placing(), NOW) == ("known", None)

@@ -1,4 +1,4 @@
-"""An untidy world: what an ERP has accepted under which settings, when tokens end, since when a doubt may be settled."""
+"""An untidy world: what an ERP has accepted, when tokens end, since when a doubt may be settled."""
 
 import sqlalchemy as sa
 from alembic import op
