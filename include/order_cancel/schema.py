@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from include.order_cancel.errors import OrderCancelError
 
-HEAD = "0004"  # schemas are numbered in order: a greater one is newer
+HEAD = "0005"  # schemas are numbered in order: a greater one is newer
 VERSION_TABLE = "order_cancel_version"
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK = 0x0C_A4CE1  # an advisory lock's number: any constant that nobody else uses
@@ -85,6 +85,8 @@ plans = Table(
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
     Column("pruned", Integer, nullable=False, server_default="0"),
+    Column("boot", String(36), nullable=False, server_default=""),
+    Column("boot_began", Double, nullable=False, server_default="0"),
     UniqueConstraint("host", "flow", "pk", "generation", name="order_cancel_plans_once"),
     Index("order_cancel_plans_by_state", "flow", "host", "state", "id"),
     Index("order_cancel_plans_by_order", "order_number"),
