@@ -91,14 +91,14 @@ def let_deadline_pass(url: str, row: Row) -> None:
 class Clocks:
     """This machine's clocks as the journal and a plan's task see them: a test lets time pass, and sets the wall clock.
 
-    `passed`: seconds that went by while a process, or all of the machine, stood still. `set_by`: how far the wall clock
-    was set forward. `up`: seconds since the machine's start, where it was started anew.
+    `passed`: seconds that went by while a process stood still; `slept`: while the machine did. `set_by`: how far the
+    wall clock was set forward. `up`: seconds since the machine's start, where it was started anew.
     """
 
-    CLOCK_MONOTONIC = CLOCK_BOOTTIME = 1
+    CLOCK_MONOTONIC, CLOCK_BOOTTIME = 1, 7
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.passed = self.set_by = 0.0
+        self.passed = self.slept = self.set_by = 0.0
         self.up: float | None = None
         self._monkeypatch = monkeypatch
         for module in (journal_module, under_way):
@@ -107,16 +107,16 @@ class Clocks:
         monkeypatch.setattr(Journal, "_now", lambda journal, connection: self._now(real, journal, connection))
 
     def _now(self, real: Any, journal: Journal, connection: Any) -> float:
-        return float(real(journal, connection)) + (0.0 if journal._sqlite else self.passed)
+        return float(real(journal, connection)) + (0.0 if journal._sqlite else self.passed + self.slept)
 
     def time(self) -> float:
-        return time.time() + self.passed + self.set_by
+        return time.time() + self.passed + self.slept + self.set_by
 
     def monotonic(self) -> float:
         return (time.monotonic() if self.up is None else self.up) + self.passed
 
-    def clock_gettime(self, _: int) -> float:
-        return self.monotonic()
+    def clock_gettime(self, clock: int) -> float:
+        return self.monotonic() + (self.slept if clock == self.CLOCK_BOOTTIME else 0.0)
 
     def start_anew(self, up: float) -> None:
         """The machine was started anew, so many seconds ago."""

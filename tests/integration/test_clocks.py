@@ -15,6 +15,7 @@ from include.order_cancel.rows import State
 from tests.harness import Flow
 from tests.integration.conftest import MakeFlow
 from tests.journal_fixtures import Clocks
+from tests.shares import thorough
 
 # The journal's clock is read, or a transaction has ended: in turn, from the claim to the first byte.
 BOUNDARIES = range(1, 7)
@@ -76,9 +77,13 @@ def _stop_at_boundaries(monkeypatch: pytest.MonkeyPatch, pause: Callable[[], Non
     monkeypatch.setattr(Journal, "_writing", writing)
 
 
-@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize(
+    ("who", "boundary"),
+    [("passed", boundary) for boundary in BOUNDARIES]
+    + [thorough("slept", boundary) for boundary in BOUNDARIES],
+)
 def test_a_pause_anywhere_before_the_first_byte_leaves_no_deadline_in_the_past(
-    make_flow: MakeFlow, journal_url: str, monkeypatch: pytest.MonkeyPatch, boundary: int
+    make_flow: MakeFlow, journal_url: str, monkeypatch: pytest.MonkeyPatch, who: str, boundary: int
 ) -> None:
     flow = make_flow(1, url=journal_url, fan_out=0, lots=1, erp__timeout_seconds=3)
     clocks = Clocks(monkeypatch)
@@ -93,7 +98,7 @@ def test_a_pause_anywhere_before_the_first_byte_leaves_no_deadline_in_the_past(
     def pause() -> None:
         passed.append("boundary")
         if len(passed) == boundary:
-            clocks.passed += 9
+            setattr(clocks, who, 9)
 
     on_arrival(flow, arrived)
     carry(flow, monkeypatch, pause)
