@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from typing import Any
 
+import pytest
 from sqlalchemy import Table, create_engine, update
 
-from include.order_cancel import schema
+from include.order_cancel import journal as journal_module
+from include.order_cancel import schema, under_way
 from include.order_cancel.journal import Journal
 from include.order_cancel.placing import Placing
 from include.order_cancel.rows import Listed, Move, Row, Run, State
@@ -83,3 +86,39 @@ def let_lease_lapse(url: str, row: Row) -> None:
 def let_deadline_pass(url: str, row: Row) -> None:
     """The row's request can no longer be on the wire."""
     let_pass(url, schema.plans, row.id, request_deadline=1.0)
+
+
+class Clocks:
+    """This machine's clocks as the journal and a plan's task see them: a test lets time pass, and sets the wall clock.
+
+    `passed`: seconds that went by while a process stood still; `slept`: while the machine did. `set_by`: how far the
+    wall clock was set forward. `up`: seconds since the machine's start, where it was started anew.
+    """
+
+    CLOCK_MONOTONIC, CLOCK_BOOTTIME = 1, 7
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.passed = self.slept = self.set_by = 0.0
+        self.up: float | None = None
+        self._monkeypatch = monkeypatch
+        for module in (journal_module, under_way):
+            monkeypatch.setattr(module, "time", self)
+        real = Journal._now
+        monkeypatch.setattr(Journal, "_now", lambda journal, connection: self._now(real, journal, connection))
+
+    def _now(self, real: Any, journal: Journal, connection: Any) -> float:
+        return float(real(journal, connection)) + (0.0 if journal._sqlite else self.passed + self.slept)
+
+    def time(self) -> float:
+        return time.time() + self.passed + self.slept + self.set_by
+
+    def monotonic(self) -> float:
+        return (time.monotonic() if self.up is None else self.up) + self.passed
+
+    def clock_gettime(self, clock: int) -> float:
+        return self.monotonic() + (self.slept if clock == self.CLOCK_BOOTTIME else 0.0)
+
+    def start_anew(self, up: float) -> None:
+        """The machine was started anew, so many seconds ago."""
+        self.up, self.passed = up, 0.0
+        self._monkeypatch.setattr(journal_module, "_boot_id", lambda: "another start")

@@ -76,10 +76,10 @@ async def _claim(work: Work, part: list[Member], ended: Counter[str]) -> list[_C
     by_plan = {member.plan_id: member for member in part}
     while True:
         rows, refused = await work.writer.call(work.journal.claim, list(by_plan), work.run.id, work.owner)
-        under_way = [why.until for why in refused.values() if isinstance(why, OnTheWire)]
+        under_way = [why.seconds for why in refused.values() if isinstance(why, OnTheWire)]
         if rows or not under_way:
             break
-        await asyncio.sleep(max(0.1, min(under_way) - await work.writer.call(work.journal.now)))
+        await asyncio.sleep(max(0.1, min(under_way)))
     for why in refused.values():
         log.warning("%s", why)
     ended["busy"] += len(refused)

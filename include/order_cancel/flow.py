@@ -589,7 +589,7 @@ async def _claim_when_free(work: Work, plan_id: int) -> Row:
             return await work.writer.call(work.journal.claim_one, plan_id, work.run.id, work.owner)
         except OnTheWire as busy:
             log.info("%s; waiting", busy)
-            await asyncio.sleep(max(0.2, busy.until - await work.writer.call(work.journal.now)))
+            await asyncio.sleep(max(0.2, busy.seconds))
 
 
 def _work(

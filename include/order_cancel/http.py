@@ -3,7 +3,8 @@
 A failed request is one of two things, and the difference decides whether a plan may be sent again:
 
 NotSent         no byte of the request left: refused, DNS, TLS, no connection in time, a dead connection
-OutcomeUnknown  it left, and no complete answer came back: timeout, reset, truncated or oversized answer
+OutcomeUnknown  it left, and no complete answer to it came back: timeout, reset, truncated or oversized answer, one that
+                was there before the request had left
 
 aiohttp repeats some requests by itself when a kept connection dies. `_MarkedRequest` forbids that: one `send`
 writes at most once.
@@ -16,7 +17,6 @@ import functools
 import json
 import random
 import re
-import select
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -29,11 +29,13 @@ from typing import Any, NoReturn, Self
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 from aiohttp.payload import BytesPayload
 from yarl import URL
 
+from include.order_cancel.connections import Connector, Stale, check_alive, kept
 from include.order_cancel.errors import OrderCancelError, Problem, SettingsError, StopFlow
 from include.order_cancel.resting import Rest, RestStore
 from include.order_cancel.secrecy import credentials, mask
@@ -47,10 +49,10 @@ _SAYS_WHEN = frozenset({429, 503})  # with `Retry-After`: when the system may be
 _WORTH_ASKING_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _BACKOFF_SECONDS = 0.5
 _MAX_STALE = 2
+_AT_ONCE = 32 * 1024  # bytes that the kernel takes in one go from an idle connection
 _SHORTEST_SECRET = 4  # shorter texts of a Connection (a language, a client's number) hide nothing, and garble
 _NO_HEADERS: Mapping[str, str] = {}
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 Before = Callable[[], Awaitable[None]]
 
@@ -212,10 +214,6 @@ class Breaker:
             raise SystemDown(f"nothing more is sent: {self.reason}")
 
 
-def _connector() -> aiohttp.BaseConnector:
-    return aiohttp.TCPConnector(limit=0)
-
-
 class Caller:
     """One system's requests: one session, kept connections, at most `max_in_flight` at a time.
 
@@ -242,7 +240,7 @@ class Caller:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = random.random,
         deadline: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout,
-        connector: Callable[[], aiohttp.BaseConnector] = _connector,
+        connector: Callable[[], Connector] = Connector,
         rests: RestStore | None = None,
     ) -> None:
         check_endpoint(endpoint)
@@ -397,15 +395,16 @@ class Caller:
             raise attempt.failure(
                 f"{_named(request)}: no complete answer within {self.timeout_seconds:g} s"
             ) from None
-        except (aiohttp.ClientError, OSError, ValueError, _Stale, _TooLong) as error:
+        except (aiohttp.ClientError, OSError, ValueError, Stale, _TooLong) as error:
             raise attempt.failure(f"{_named(request)}: {_why(error)}") from None
 
     async def _over_a_live_connection(self, request: Request, auth: Mapping[str, str]) -> Answer:
         for _ in range(_MAX_STALE):
             try:
                 return await self._once(request, auth)
-            except _Stale:
-                continue
+            except Stale:
+                if _attempt.get().sent:
+                    raise
         return await self._once(request, auth)
 
     async def _once(self, request: Request, auth: Mapping[str, str]) -> Answer:
@@ -532,16 +531,12 @@ def _texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-class _Stale(Exception):
-    """The connection died before anything was written."""
-
-
 class _TooLong(Exception):
     """The answer is larger than allowed."""
 
 
 class _Attempt:
-    """One try: whether a byte may have left yet, and what to do just before it does."""
+    """One try: whether a byte may have left yet, and what to do just before the first one does."""
 
     __slots__ = ("_before", "sent")
 
@@ -549,14 +544,17 @@ class _Attempt:
         self._before = before
         self.sent = False
 
-    async def leave(self, connection: Connection) -> None:
+    async def prepare(self, connection: Connection) -> None:
         if self.sent:
             raise aiohttp.ServerDisconnectedError
+        kept(connection).expect_nothing()
         if self._before is not None:
             await self._before()
-        if _is_dead(connection):
-            raise _Stale
+        await check_alive(connection)
+
+    def leave(self, connection: Connection, size: int = 0) -> None:
         self.sent = True
+        kept(connection).expect_answer(large=size > _AT_ONCE)
 
     def failure(self, message: str) -> NotSent | OutcomeUnknown:
         if self.sent:
@@ -568,24 +566,27 @@ _attempt: ContextVar[_Attempt] = ContextVar("attempt")
 
 
 class _MarkedRequest(ClientRequest):
-    """Tells the attempt when the first byte is about to leave, and never lets a second try begin."""
+    """Tells the attempt when the first byte is about to leave, and never lets a second try begin.
+
+    aiohttp writes a request without a body in `send`, one with a body in a task of its own, some time after `send`.
+    """
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        await _attempt.get().leave(conn)
+        await _attempt.get().prepare(conn)
+        if not self.body:
+            _attempt.get().leave(conn)
         return await super().send(conn)
 
-
-def _is_dead(connection: Connection) -> bool:
-    """Whether the other side hung up; asked of the kernel, as the event loop may not have heard of it yet."""
-    protocol = connection.protocol
-    if protocol is None or not protocol.is_connected() or protocol.transport is None:
-        return True
-    socket = protocol.transport.get_extra_info("socket")
-    if socket is None:
-        return False
-    poll = select.poll()
-    poll.register(socket.fileno(), _HUNG_UP)
-    return bool(poll.poll(0))
+    async def write_bytes(self, writer: AbstractStreamWriter, conn: Connection, *rest: Any) -> None:
+        try:
+            await check_alive(conn)
+            size = self.body.size if self.body else 0
+            _attempt.get().leave(conn, size or 0)
+        except Stale as dead:
+            if conn.protocol is not None:
+                conn.protocol.set_exception(dead)  # for whoever waits for the answer
+            return
+        await super().write_bytes(writer, conn, *rest)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -613,7 +614,6 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ClientConnectorDNSError, "the host's name cannot be resolved"),
     (aiohttp.ClientConnectorCertificateError, "the host's certificate is not trusted"),
     (aiohttp.ClientConnectorSSLError, "no TLS connection"),
-    (_Stale, "the connection was closed at once"),
     (aiohttp.ServerDisconnectedError, "the connection was closed without an answer"),
     (aiohttp.ClientPayloadError, "the answer broke off or cannot be decoded"),
     (aiohttp.ClientResponseError, "the answer is not HTTP"),
@@ -623,6 +623,8 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 def _why(error: Exception) -> str:
     if isinstance(error, _TooLong):
         return f"the answer is larger than {error.args[0] // MiB} MiB"
+    if isinstance(error, Stale):
+        return str(error)
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return reason

@@ -7,6 +7,7 @@ block; `batch.Writer` gathers moves of many plans into one commit and keeps the 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -106,10 +107,10 @@ _MADE_BEFORE = "it is not known whether the ERP took it: it was made before the 
 
 
 class OnTheWire(RowBusy):
-    """An earlier task's request may still be under way; the row can be had at `until` (the journal's clock)."""
+    """An earlier task's request may still be under way; the row can be had in so many `seconds`."""
 
-    def __init__(self, message: str, until: float) -> None:
-        self.until = until
+    def __init__(self, message: str, seconds: float) -> None:
+        self.seconds = seconds
         super().__init__(message)
 
 
@@ -688,7 +689,7 @@ class Journal:
                 elsewhere = self._claimed_elsewhere(connection, run_id, rows, now)
                 elsewhere |= self._leased_elsewhere(connection, run_id, rows, now)
                 for row in rows:
-                    why = _why_busy(row, row.id in elsewhere, now)
+                    why = _why_busy(row, row.id in elsewhere, self._wire_seconds_left(row, now))
                     if why is not None:
                         refused[row.id] = why
                         continue
@@ -732,12 +733,18 @@ class Journal:
         return had[0]
 
     def apply(self, moves: Sequence[Move]) -> list[LeaseLost | None]:
-        """Write the moves in one commit. A move whose fence is old is refused: its place holds the error."""
+        """Write the moves in one commit. A move whose fence is old is refused: its place holds the error.
+
+        A request's deadline counts from here: whoever sends must have looked at a clock before this commit began, and
+        send nothing once too much time is over since.
+        """
         with self._writing() as connection:
             now = self._now(connection)
             for move in moves:
                 if move.row.owner:
                     move.row.lease_until = now + self.lease_seconds
+                if move.wire_seconds:
+                    self._set_deadline(move.row, now, move.wire_seconds)
             good = self._write_moves(connection, moves, now)
         return [
             None
@@ -745,6 +752,29 @@ class Journal:
             else LeaseLost(f"plan {move.row.name}: another task has taken this plan over; this one stops")
             for move in moves
         ]
+
+    def _set_deadline(self, row: Row, now: float, wire_seconds: float) -> None:
+        row.request_deadline = now + wire_seconds
+        if self._sqlite and (boot := _boot_id()):
+            row.boot, row.boot_began = boot, now - time.monotonic()
+
+    def wire_seconds_left(self, row: Row, settling: float = 0.0) -> float:
+        """For how many more seconds the row's last request may be on the wire, and `settling` seconds longer; then 0.
+
+        In a journal that is a file the clock that counts is the machine's own since its start: all its processes see
+        the same, and nobody sets it. A start of the machine has ended every request from before.
+        """
+        with self._reading() as connection:
+            return self._wire_seconds_left(row, self._now(connection), settling)
+
+    def _wire_seconds_left(self, row: Row, now: float, settling: float = 0.0) -> float:
+        if not row.request_deadline:
+            return 0.0
+        if self._sqlite and row.boot and (boot := _boot_id()):
+            if row.boot != boot:
+                return max(0.0, settling - time.monotonic())
+            now = row.boot_began + time.monotonic()
+        return max(0.0, row.request_deadline + settling - now)
 
     def _held(self, connection: Connection, rows: Sequence[Row]) -> dict[int, int]:
         fences: dict[int, int] = {}
@@ -922,9 +952,9 @@ class Journal:
         if found is None:
             raise OrderCancelError(f"the journal knows no row {plan_id}")
         row = _row(found)
-        leased = bool(row.owner) and row.lease_until > now
-        if leased or (row.state is State.SENDING and row.request_deadline > now):
-            wait = max(row.lease_until if leased else 0.0, row.request_deadline) - now
+        leased = row.lease_until - now if row.owner else 0.0
+        wait = max(leased, self._wire_seconds_left(row, now) if row.state is State.SENDING else 0.0)
+        if wait > 0:
             raise RowBusy(f"plan {row.name}: a task works on it; try again after it, or in {wait:.0f} s")
         connection.execute(update(plans).where(plans.c.id == plan_id).values(fence=row.fence + 1))
         row.fence, row.owner, row.lease_until, row.claim_run = row.fence + 1, "", 0.0, None
@@ -1335,12 +1365,20 @@ def _lessee(row: Row) -> int:
     return int(row.owner.partition(":")[0])
 
 
-def _why_busy(row: Row, elsewhere: bool, now: float) -> RowBusy | None:
-    if row.state is State.SENDING and row.request_deadline > now:
-        wait = row.request_deadline - now
+@functools.cache
+def _boot_id() -> str:
+    """Which start of the machine this is, for all its processes and containers; "" where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _why_busy(row: Row, elsewhere: bool, on_the_wire: float) -> RowBusy | None:
+    if row.state is State.SENDING and on_the_wire > 0:
         return OnTheWire(
-            f"plan {row.name}: an earlier task's request may still be under way for {wait:.0f} s",
-            row.request_deadline,
+            f"plan {row.name}: an earlier task's request may still be under way for {on_the_wire:.0f} s",
+            on_the_wire,
         )
     if elsewhere:
         return RowBusy(

@@ -62,7 +62,8 @@ class Row:
     `outcome` is the class of the ERP's last answer (`accepted`, `refused`, `not_done`, `unknown`, `auth_fail`) or
     empty where nothing was sent. `fence` rises with every lease: moves that carry an older one are refused.
     `pruned`: what retention has taken since the last move, 0 nothing, 1 the bodies, 2 the journey too.
-    Times are seconds since the epoch, of the journal's clock.
+    Times are seconds since the epoch, of the journal's clock. `boot`, `boot_began`: in a journal that is a file, which
+    start of the machine `request_deadline` counts from, and when that was; see `Journal.wire_seconds_left`.
     """
 
     id: int
@@ -102,6 +103,8 @@ class Row:
     created_at: float = 0.0
     updated_at: float = 0.0
     pruned: int = 0
+    boot: str = ""
+    boot_began: float = 0.0
 
     @property
     def name(self) -> str:
@@ -167,11 +170,15 @@ class Event:
 
 @dataclass(slots=True)
 class Move:
-    """A row's new values with all that goes into the same commit."""
+    """A row's new values with all that goes into the same commit.
+
+    `wire_seconds`: how long a request may be on the wire from this commit on; 0 where none is sent.
+    """
 
     row: Row
     bodies: list[Body] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    wire_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

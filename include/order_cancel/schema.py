@@ -85,6 +85,8 @@ plans = Table(
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
     Column("pruned", Integer, nullable=False, server_default="0"),
+    Column("boot", String(36), nullable=False, server_default=""),
+    Column("boot_began", Double, nullable=False, server_default="0"),
     UniqueConstraint("host", "flow", "pk", "generation", name="order_cancel_plans_once"),
     Index("order_cancel_plans_by_state", "flow", "host", "state", "id"),
     Index("order_cancel_plans_by_order", "order_number"),

@@ -290,7 +290,7 @@ async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[An
     row, earlier = plan.row, plan.row.outcome
     await _await_turn(plan)
     row.state = State.SENDING
-    await plan.set_deadline()
+    plan.set_deadline()
     plan.note("write_to_erp", "sending", f"{request.method} key {row.key}")
     await plan.commit()
     began = time.monotonic()
@@ -728,7 +728,7 @@ async def _fail(plan: Plan, why: str) -> None:
     if row.attempts >= _FREE_ATTEMPTS:
         doublings = min(row.attempts - _FREE_ATTEMPTS, _DOUBLINGS)
         wait = min(_LONGEST_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2**doublings)
-        row.next_attempt_at = time.time() + await plan.work.clock_offset() + wait
+        row.next_attempt_at = await plan.work.writer.call(plan.work.journal.now) + wait
 
 
 async def _stop(plan: Plan, reason: str, kind: str) -> None:

@@ -36,6 +36,11 @@ _LONGEST_WAIT_SECONDS = 60.0
 _DEADLINE_SLACK_SECONDS = 5.0
 
 
+def _since_start() -> float:
+    """Seconds since the machine's start. Linux counts those in which it slept as well: the database did not sleep."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 @dataclass(frozen=True)
 class Tools:
     """The two systems and the script process, as one version of the settings wants them."""
@@ -80,7 +85,6 @@ class Work:
         self._began = time.monotonic()
         self._run_age = 0.0
         self._looked_at = float("-inf")
-        self._offset: float | None = None
         self._current_digest: str | None = None
         self._current, self._endpoint, self._parts = current, endpoint, parts
         self._http = http or {}
@@ -128,12 +132,6 @@ class Work:
         if digest not in self._accepted:
             self._accepted.add(digest)
             await self.writer.call(self.journal.note_acceptance, digest)
-
-    async def clock_offset(self) -> float:
-        """How far the journal's clock is ahead of this machine's, in seconds; measured once in a task."""
-        if self._offset is None:
-            self._offset = await self.writer.call(self.journal.now) - time.time()
-        return self._offset
 
     async def look(self) -> None:
         """Hear whether another task has stopped the run by now; the journal is asked where the last look is too old."""
@@ -187,6 +185,7 @@ class Plan:
     post_error: str | None = None
     _bodies: list[Body] = field(default_factory=list)
     _events: list[Event] = field(default_factory=list)
+    _wire_seconds: float = 0.0
 
     @property
     def settings(self) -> FlowSettings:
@@ -224,16 +223,14 @@ class Plan:
             self.row.owner, self.row.lease_until = "", 0.0
             if self.row.at_rest:
                 self.row.claim_run = None
-        bodies, events = self._bodies, self._events
-        self._bodies, self._events = [], []
-        await self.work.writer.move(Move(self.row, bodies, events))
+        move = Move(self.row, self._bodies, self._events, self._wire_seconds)
+        self._bodies, self._events, self._wire_seconds = [], [], 0.0
+        await self.work.writer.move(move)
 
-    async def set_deadline(self) -> None:
-        """Until when, by the journal's clock, a request that is sent from now on may be on the wire."""
-        offset = await self.work.clock_offset()
-        wire = self.settings.erp.timeout_seconds + _DEADLINE_SLACK_SECONDS
-        self.row.request_deadline = time.time() + offset + wire
-        self.deadline_set_at = time.monotonic()
+    def set_deadline(self) -> None:
+        """Let the next commit say, by the journal's clock in it, until when the request may be on the wire."""
+        self._wire_seconds = self.settings.erp.timeout_seconds + _DEADLINE_SLACK_SECONDS
+        self.deadline_set_at = _since_start()
 
     async def before_first_byte(self) -> None:
         """The last look before a request goes out: is the lease still ours, does the deadline cover the request?
@@ -242,18 +239,15 @@ class Plan:
         set anew, in a commit of its own, and once more where that took too long itself; the request's own time limit
         ends this. Raises LeaseLost where another task has taken the row over by then.
         """
-        while time.monotonic() - self.deadline_set_at > _DEADLINE_SLACK_SECONDS / 2:
-            await self.set_deadline()
+        while _since_start() - self.deadline_set_at > _DEADLINE_SLACK_SECONDS / 2:
+            self.set_deadline()
             await self.commit()
 
     async def until_settled(self) -> float:
         """Seconds until a lookup's "not there" counts: the settling time after the last request's deadline."""
-        lookup, row = self.settings.erp.lookup, self.row
-        after = lookup.after_seconds if lookup else 0
-        longest = after + self.settings.erp.timeout_seconds + _DEADLINE_SLACK_SECONDS
-        if not row.request_deadline:
-            return 0.0
-        return min(longest, row.request_deadline + after - await self.work.writer.call(self.work.journal.now))
+        lookup = self.settings.erp.lookup
+        settling = lookup.after_seconds if lookup else 0
+        return await self.work.writer.call(self.work.journal.wire_seconds_left, self.row, settling)
 
     async def wait(self, seconds: float) -> None:
         """Wait while the neighbours go on, and keep the row. Raises LeaseLost."""

@@ -98,8 +98,9 @@ def actions(row: Row) -> list[str]:
     possible = []
     if not row.finished and row.state is not State.CHANGED:
         possible.append("retry")
+    open_question = not row.finished and row.state is not State.CHANGED and not row.answer_stands
     if row.state in (State.IN_DOUBT, State.SENDING) or (
-        not row.finished and not row.answer_stands and row.outcome in ("unknown", "accepted")
+        open_question and row.outcome in ("unknown", "accepted")
     ):
         possible += ["arrived", "not-arrived"]
     if row.state is State.DEAD:

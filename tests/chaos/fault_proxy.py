@@ -21,11 +21,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from include.order_cancel.connections import Connector
 
 HOST = "127.0.0.1"
 _HUNG_UP = select.POLLHUP | select.POLLERR | select.POLLRDHUP
@@ -374,13 +375,11 @@ class Names(AbstractResolver):
         pass
 
 
-class Wire(aiohttp.TCPConnector):
+class Wire(Connector):
     """Connections to doors. Where a door resets them at once, they are handed out only when they are dead."""
 
     def __init__(self, network: Network) -> None:
-        super().__init__(
-            limit=0, ssl=network.certificates.client, resolver=Names(network.gone), use_dns_cache=False
-        )
+        super().__init__(ssl=network.certificates.client, resolver=Names(network.gone), use_dns_cache=False)
         self._network = network
 
     async def connect(self, req: Any, *args: Any, **kwargs: Any) -> Any:

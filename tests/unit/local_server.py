@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -63,19 +64,19 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 
 class LocalServer:
-    """`async with LocalServer(handler) as server`; `requests` and `connections` count what arrived."""
+    """`async with LocalServer(handler) as server`, over TLS with `tls`; `requests`, `connections` count what came."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Seen] = []
         self.connections = 0
-        self._handler = handler
+        self._handler, self._tls = handler, tls
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -83,6 +84,11 @@ class LocalServer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def push(self, data: bytes) -> None:
+        """Send this on every open connection, unasked: it is in the other side's kernel when this returns."""
+        for writer in self._writers:
+            writer.write(data)
 
     def hang_up(self) -> None:
         """Close every open connection; new ones are welcome."""

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ import pytest
 from sqlalchemy import create_engine, insert, inspect, text
 from sqlalchemy.exc import IntegrityError
 
+from include.order_cancel import journal as journal_module
 from include.order_cancel import schema
 from include.order_cancel.errors import JournalDown, LeaseLost, OrderCancelError, RowBusy
 from include.order_cancel.journal import ALIVE_SECONDS, Journal, OnTheWire, idempotency_key
 from include.order_cancel.placing import Placing
-from include.order_cancel.rows import Body, Event, Move, Post, Relation, Row, State
+from include.order_cancel.rows import Body, Event, Move, Post, Relation, Row, Run, State
 from tests.journal_fixtures import (
     FLOW,
     HOST,
+    Clocks,
     a_run,
     let_deadline_pass,
     let_lease_lapse,
@@ -481,8 +484,120 @@ def test_a_row_on_the_wire_is_had_by_nobody_before_its_deadline(journal: Journal
     let_deadline_pass(journal_url, row)
     taken = journal.claim_one(row.id, run.id, "retry")
 
-    assert refused.value.until == pytest.approx(row.request_deadline)
+    assert refused.value.seconds == pytest.approx(60, abs=30)
     assert taken.state is State.SENDING
+
+
+def sent(journal: Journal, wire_seconds: float = 35.0) -> tuple[Run, Row]:
+    """A row whose request went out just now, and may be on the wire for so long."""
+    run, rows = with_plans(journal, 1)
+    row = journal.claim_one(rows["1"].id, run.id, "task")
+    row.state = State.SENDING
+    assert journal.apply([Move(row, wire_seconds=wire_seconds)]) == [None]
+    return run, row
+
+
+def test_a_deadline_counts_from_inside_the_transaction_however_long_it_waited_for_its_turn(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = Clocks(monkeypatch)
+    run, rows = with_plans(journal, 1)
+    row = journal.claim_one(rows["1"].id, run.id, "task")
+    row.state = State.SENDING
+    began = journal._writing
+
+    @contextmanager
+    def waits_for_another() -> Iterator[Any]:
+        with began() as connection:
+            clocks.passed += 60
+            yield connection
+
+    monkeypatch.setattr(journal, "_writing", waits_for_another)
+    journal.apply([Move(row, wire_seconds=35)])
+    monkeypatch.setattr(journal, "_writing", began)
+
+    assert journal.wire_seconds_left(row) == pytest.approx(35, abs=20)
+    assert journal.row(row.id).request_deadline == pytest.approx(journal.now() + 35, abs=20)
+    with pytest.raises(OnTheWire):
+        journal.claim_one(row.id, run.id, "retry")
+
+
+@pytest.mark.parametrize("set_by", [-86_400, -30, 30, 86_400])
+def test_a_wall_clock_that_is_set_changes_nothing_of_a_deadline(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, set_by: float
+) -> None:
+    clocks = Clocks(monkeypatch)
+    run, row = sent(journal)
+
+    clocks.set_by = set_by
+
+    with pytest.raises(OnTheWire) as refused:
+        journal.claim_one(row.id, run.id, "retry")
+    assert refused.value.seconds == pytest.approx(35, abs=20)
+    with pytest.raises(RowBusy):
+        journal.resolve(row.id, arrived=False, who="a person")
+    clocks.passed = 36
+    assert journal.wire_seconds_left(row) == 0
+    assert journal.wire_seconds_left(row, 60) == pytest.approx(59, abs=20)
+    assert journal.claim_one(row.id, run.id, "retry").state is State.SENDING
+
+
+@pytest.mark.parametrize("set_by", [-86_400, 0, 86_400])
+def test_a_start_of_the_machine_has_ended_every_request_of_before(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, set_by: float
+) -> None:
+    clocks = Clocks(monkeypatch)
+    journal = Journal.open(sqlite_url)
+    run, row = sent(journal)
+
+    clocks.start_anew(up=20)
+    clocks.set_by = set_by
+
+    assert journal.wire_seconds_left(row) == 0
+    assert journal.wire_seconds_left(row, 60) == 40, (
+        "the other side may have gone on since then, and for no longer"
+    )
+    assert journal.claim_one(row.id, run.id, "retry").state is State.SENDING
+    journal.close()
+
+
+def test_where_a_machine_does_not_say_when_it_started_its_wall_clock_counts(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = Clocks(monkeypatch)
+    monkeypatch.setattr(journal_module, "_boot_id", lambda: "")
+    journal = Journal.open(sqlite_url)
+    run, row = sent(journal)
+
+    assert journal.row(row.id).boot == ""
+    with pytest.raises(OnTheWire):
+        journal.claim_one(row.id, run.id, "retry")
+    clocks.passed = 36
+    assert journal.claim_one(row.id, run.id, "retry").state is State.SENDING
+    journal.close()
+
+
+@pytest.mark.parametrize("journal_url", ["postgresql"], indirect=True)
+def test_a_database_elsewhere_keeps_deadlines_by_its_own_clock_alone(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = Clocks(monkeypatch)
+    clocks.set_by = 86_400
+    run, row = sent(journal)
+
+    clocks.start_anew(up=5)
+
+    assert row.boot == ""
+    assert row.request_deadline < clocks.time() - 80_000
+    with pytest.raises(OnTheWire):
+        journal.claim_one(row.id, run.id, "retry")
+
+
+def test_a_row_that_waits_for_nothing_on_the_wire_has_nothing_left(journal: Journal) -> None:
+    _, row = sent(journal)
+    row.request_deadline = 0.0
+
+    assert journal.wire_seconds_left(row, 60) == 0
 
 
 def test_a_move_renews_the_lease_and_a_release_ends_it(journal: Journal, journal_url: str) -> None:

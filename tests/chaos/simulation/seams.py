@@ -190,6 +190,7 @@ def let_in(world: World, wire: Wire, seed: int) -> Iterator[None]:
     places: list[tuple[Any, str, Any]] = [
         (time, "time", world.time),
         (time, "monotonic", world.monotonic),
+        (time, "clock_gettime", lambda clock: world.monotonic()),
         (asyncio, "run", world.run_coroutine),
         (omnitron, "Caller", caller),
         (erp, "Caller", caller),

@@ -16,6 +16,10 @@ def upgrade() -> None:
     op.add_column(
         "order_cancel_tokens", sa.Column("trusted_until", sa.Double, nullable=False, server_default="0")
     )
+    op.add_column("order_cancel_plans", sa.Column("boot", sa.String(36), nullable=False, server_default=""))
+    op.add_column(
+        "order_cancel_plans", sa.Column("boot_began", sa.Double, nullable=False, server_default="0")
+    )
     # Since when a lookup may say "not there": a row in doubt did not keep until when its request was under way.
     op.execute(
         "UPDATE order_cancel_plans SET request_deadline = updated_at "
