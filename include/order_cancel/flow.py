@@ -39,6 +39,7 @@ from include.order_cancel.settings import DAG_PREFIX, Alert, FlowSettings, from_
 from include.order_cancel.steps import advance, begin, verdict
 from include.order_cancel.text import json_text, printable
 from include.order_cancel.under_way import Work
+from include.order_cancel.whole_order import MAPPED, NOBODYS, NOT_YET, SETTLED, pks_of, standing
 
 log = logging.getLogger("order_cancel")
 
@@ -231,6 +232,7 @@ async def _fetch(
             return counts, None
         if settings.omnitron.cancel_status == "order_transaction":
             await fetching.transactions()
+            counts["plans of other orders"] += omnitron.of_other_orders
         else:
             await fetching.listing(_window(around, settings, params))
         fetching.check_guard(params.max_plans or settings.omnitron.max_plans)
@@ -346,7 +348,38 @@ class _Fetching:
         documents = [doc async for page in self.omnitron.list_plans(order=order) for doc in page]
         if not documents:
             self.counts["transactions without plans, left"] += 1
-        self._take(documents, str(transaction["pk"]))
+        pk = str(transaction["pk"])
+        fitting = [doc for doc in documents if read.misfit(doc, self.settings.omnitron) is None]
+        if await self._rests(pk, fitting, str(order)):
+            documents = [doc for doc in documents if doc not in fitting]
+        self._take(documents, pk, str(order))
+
+    async def _rests(self, transaction: str, fitting: Sequence[dict[str, Any]], order: str) -> bool:
+        """Whether a transaction, of whose plans this flow has nothing left to send, needs nothing of this run.
+
+        It waits for another plan of its order, or has one that was not delivered.
+        """
+        host, flow = self.run.host, self.run.flow
+        shown = [listed(doc) for doc in fitting]
+        rows = {row.pk: row for row in self.journal.carried(host, flow, pks_of(fitting)) if row.flow == flow}
+        if not shown or not all(_is_over(rows.get(plan.pk), plan) for plan in shown):
+            return False
+        try:
+            plans = await self.omnitron.plans_of_order(order, shown[0].pk)
+        except PlanFailed as error:
+            log.warning("transaction %s: %s", printable(transaction, 60), printable(str(error), 500))
+            return False  # the plan's own task asks again, and fails
+        everywhere = self.journal.carried(host, flow, pks_of(plans))
+        found = standing(plans, everywhere, self.settings.omnitron.api.words)
+        if found.waits:
+            if found.unclaimed and any(row.state is State.DONE for row in rows.values()):
+                return False  # the plan's own task says so, and the gate
+            self.counts["transactions held back"] += 1
+            log.warning("transaction %s is not mapped yet: %s", printable(transaction, 60), found.waits)
+        elif not found.delivered:
+            self.journal.note_transactions(host, flow, [transaction], SETTLED)
+            self.counts["settled transactions"] += 1
+        return bool(found.waits) or not found.delivered
 
     def check_guard(self, most: int) -> None:
         """Refuse a batch larger than `most`: a wrong filter must not send years of refunds. Raises TooManyPlans."""
@@ -363,6 +396,7 @@ class _Fetching:
         self,
         documents: Sequence[dict[str, Any]],
         transaction: str | None = None,
+        order: str | None = None,
         known: dict[str, Any] | None = None,
     ) -> None:
         fitting = []
@@ -373,7 +407,7 @@ class _Fetching:
                 log.warning("plan %s is not sent: %s", printable(str(document.get("pk")), 60), why)
                 continue
             self._warn_unchecked(document)
-            fitting.append(listed(known or document, transaction))
+            fitting.append(listed(known or document, transaction, order))
         dates = [one.plan_date for one in fitting if one.plan_date]
         self.oldest = min([*dates, self.oldest] if self.oldest else dates, default="")
         self.found += len(fitting)
@@ -387,15 +421,25 @@ class _Fetching:
             log.warning("Omnitron's plans do not show %s; its filter is trusted", ", ".join(sorted(new)))
 
 
-def listed(document: dict[str, Any], transaction: str | None = None) -> Listed:
-    """What the journal keeps of a plan document. Lengths are the journal's columns'."""
+def _is_over(row: Row | None, plan: Listed) -> bool:
+    """Whether the flow has carried the plan, as it is now, to an end."""
+    return (
+        row is not None and row.finished and row.state is not State.LEFT and row.digest in ("", plan.digest)
+    )
+
+
+def listed(document: dict[str, Any], transaction: str | None = None, order: str | None = None) -> Listed:
+    """What the journal keeps of a plan document; `order`: by what its transaction names it.
+
+    Lengths are the journal's columns'.
+    """
     created = document.get("created_date")
     return Listed(
         pk=_cut(str(document["pk"]), 64) or "",
         document=json_text(document),
         digest=read.content_digest(document),
         order_number=_cut(read.order_number(document), 255),
-        order_pk=_cut(read.order_pk(document), 64),
+        order_pk=_cut(order or read.order_pk(document), 64),
         amount=_cut(read.amount_of(document), 64),
         currency=_cut(read.currency_of(document), 16),
         plan_type=_cut(read.plan_type_of(document), 64),
@@ -626,6 +670,7 @@ def report(around: Surroundings, run_id: int | None) -> dict[str, Any]:
         )
         warned = journal.warned(run_id, _SHOWN)
         stopped = journal.stopped(run_id)
+        unmapped = _unmapped(journal, run_id)
         breaker_open = journal.stop_kind(run_id) == "breaker_open"
         open_plans = journal.open_plans(around.flow)
     outcomes: Counter[str] = Counter()
@@ -636,10 +681,13 @@ def report(around: Surroundings, run_id: int | None) -> dict[str, Any]:
             around.measure("incr", f"plans.{name}", number)
     around.measure("gauge", "breaker_open", float(breaker_open))
     _measure_open(around, *open_plans)
-    table = _table(outcomes, run, open_rows, warned, stopped)
+    table = _table(outcomes, run, open_rows, warned, stopped, unmapped)
+    left_out = dict(run.counts)
+    if unmapped:
+        left_out["transactions held back"] = left_out.get("transactions held back", 0) + len(unmapped)
     log.info("outcome of this run\n%s", table)
     log.info("its plans: %s%s", around.page, _run_on_the_page(around.flow, run.run_key))
-    return {"outcomes": dict(outcomes), "left_out": run.counts, "stopped": stopped, "table": table}
+    return {"outcomes": dict(outcomes), "left_out": left_out, "stopped": stopped, "table": table}
 
 
 def _run_on_the_page(flow: str, run_key: str) -> str:
@@ -660,7 +708,12 @@ def watch(around: Surroundings) -> None:
 
 
 def _table(
-    outcomes: Counter[str], run: Run, open_rows: list[Row], warned: list[Row], stopped: str | None
+    outcomes: Counter[str],
+    run: Run,
+    open_rows: list[Row],
+    warned: list[Row],
+    stopped: str | None,
+    unmapped: Sequence[tuple[str, str]],
 ) -> str:
     lines = [f"{'outcome':<14}{'plans':>7}", "-" * 21]
     lines += [f"{state:<14}{outcomes[state]:>7}" for state in State if outcomes[state]]
@@ -682,7 +735,18 @@ def _table(
     if warned:
         lines += ["", "done with a warning:"]
         lines += [f"  {printable(row.name, 60):<32} {printable(row.error or '', 200)}" for row in warned]
+    if unmapped:
+        lines += ["", "not mapped yet, looked at again by the next run:"]
+        lines += [f"  {printable(detail, 300)}" for _, detail in unmapped[:_SHOWN]]
+        if (more := len(unmapped) - _SHOWN) > 0:
+            lines.append(f"  and {more} more")
     return "\n".join(lines)
+
+
+def _unmapped(journal: Journal, run_id: int) -> list[tuple[str, str]]:
+    """The order transactions of the run's plans that wait for another plan, each with the journey's word and why."""
+    last = journal.last_of_transactions(run_id, (MAPPED, SETTLED, NOT_YET, NOBODYS))
+    return [(what, why) for what, why in last if what in (NOT_YET, NOBODYS)]
 
 
 def _open_count(outcomes: Counter[str]) -> int:
@@ -716,11 +780,13 @@ def _reasons(journal: Journal, run_id: int, stopped: str | None) -> list[str]:
         by_state[state] += number
     if by_state:
         reasons.append(_in_words(by_state))
-    return reasons + [
+    reasons += [
         f"{row.name}: {row.state}" + (f": {printable(row.error, 200)}" if row.error else "")
         for row in rows
         if not _good(row.state, row.relation or "")
     ]
+    stuck = [why for what, why in _unmapped(journal, run_id) if what == NOBODYS]
+    return reasons + [f"not mapped: {printable(why, 300)}" for why in stuck[:_SHOWN]]
 
 
 def _tell_after_run(

@@ -1053,6 +1053,40 @@ class Journal:
         newest = {row.pk: row for row in rows}
         return sorted(newest.values(), key=lambda row: (len(row.pk), row.pk))
 
+    def carried(self, host: str, flow: str, pks: Sequence[str]) -> list[Row]:
+        """The newest generation of these plans in the flow, and in every other that carries completed plans."""
+        newest: dict[tuple[str, str], Row] = {}
+        for part in _chunks(list(pks)):
+            question = select(plans).where(
+                plans.c.host == host,
+                plans.c.flow.in_(select(schema.snapshots.c.flow)),  # all flows: the index begins with them
+                plans.c.pk.in_(part),
+            )
+            newest |= {(row.flow, row.pk): row for row in self._rows(question.order_by(plans.c.generation))}
+        others = {row.snapshot for row in newest.values() if row.flow != flow}
+        takes = {digest: self.snapshot(digest)["omnitron"]["cancel_status"] for digest in others if digest}
+        return [
+            row
+            for row in newest.values()
+            if row.flow == flow or takes.get(row.snapshot, "completed") in ("completed", "order_transaction")
+        ]
+
+    def last_of_transactions(self, run_id: int, whats: Sequence[str]) -> list[tuple[str, str]]:
+        """Which of these things happened last in the run to each order transaction of its plans, and the details."""
+        question = (
+            select(plans.c.transaction_pk, events.c.what, events.c.detail)
+            .join(members, members.c.plan_id == plans.c.id)
+            .join(events, events.c.plan_id == plans.c.id)
+            .where(
+                members.c.run_id == run_id,
+                plans.c.transaction_pk.is_not(None),
+                events.c.run_id == run_id,
+                events.c.what.in_(whats),
+            )
+            .order_by(events.c.id)
+        )
+        return list({pk: (what, detail) for pk, what, detail in self.ask(question)}.values())
+
     def known_transactions(self, host: str, flow: str, pks: Sequence[str]) -> set[str]:
         """Which of these order transactions are mapped or settled for good."""
         table, known = schema.transactions, set[str]()
@@ -1077,20 +1111,41 @@ class Journal:
                 note = self._insert_new(table, or_replace={"state": state, "at": now})
                 connection.execute(note, values)
 
-    def claim_transaction(self, host: str, flow: str, pk: str) -> bool:
-        """Whether the caller is to map this order transaction now; nobody else is for two minutes.
+    def claim_transaction(self, host: str, flow: str, pk: str) -> float | None:
+        """When the caller has got the right to map this order transaction: no task of any flow has it for two minutes.
 
-        One that a rejected plan had settled may be mapped after all: a person has sent that plan again.
+        None where another has. One that a rejected plan had settled may be mapped after all: a person has sent that
+        plan again.
         """
         table = schema.transactions
         with self._writing() as connection:
-            now = self._now(connection)
-            one = (table.c.host == host, table.c.flow == flow, table.c.pk == pk)
+            now = self._one_by_one(connection, host, pk)
+            one = (table.c.host == host, table.c.pk == pk)
             given_up = (table.c.state == "mapping") & (table.c.at < now - _MAPPING_SECONDS)
-            connection.execute(delete(table).where(*one, given_up | (table.c.state == "settled")))
+            connection.execute(delete(table).where(*one, given_up))
+            connection.execute(delete(table).where(*one, table.c.flow == flow, table.c.state == "settled"))
+            elsewhere = select(table.c.flow).where(*one, table.c.flow != flow, table.c.state == "mapping")
+            if connection.execute(elsewhere).first() is not None:
+                return None
             values = {"host": host, "flow": flow, "pk": pk, "state": "mapping", "at": now}
-            claimed = connection.execute(self._insert_new(table).returning(table.c.pk), values)
-            return claimed.one_or_none() is not None
+            claimed = connection.execute(self._insert_new(table).returning(table.c.at), values)
+            return claimed.scalar_one_or_none()
+
+    def keep_transaction(self, host: str, flow: str, pk: str, claimed_at: float) -> bool:
+        """Whether the claim of then still holds; two minutes begin anew for it."""
+        table = schema.transactions
+        with self._writing() as connection:
+            now = self._one_by_one(connection, host, pk)
+            mine = (table.c.host == host, table.c.flow == flow, table.c.pk == pk, table.c.state == "mapping")
+            held = and_(*mine, table.c.at == claimed_at, table.c.at >= now - _MAPPING_SECONDS)
+            return connection.execute(update(table).where(held).values(at=now)).rowcount == 1
+
+    def _one_by_one(self, connection: Connection, host: str, pk: str) -> float:
+        """Let one task at a time claim a transaction, of whatever flow; gives the time."""
+        if not self._sqlite:
+            lock = func.pg_advisory_xact_lock(func.hashtextextended(f"{host} {pk}", 0))
+            connection.execute(select(lock))
+        return self._now(connection)
 
     def free_transaction(self, host: str, flow: str, pk: str) -> None:
         """Give the claim of `claim_transaction` back: the mapping was not made."""

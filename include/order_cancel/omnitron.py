@@ -123,7 +123,8 @@ class Omnitron:
     `first_seen_at` is the moment just before the first listing began, in seconds since the epoch by
     Omnitron's clock where its answers tell it. `without_pk` counts listed documents that carry no `pk`:
     they are dropped. `incomplete` tells that a listing, read twice, stayed shorter than Omnitron's own
-    count of it. Any call may raise StopFlow (refused token, open breaker) and JournalDown (the token's
+    count of it. `of_other_orders` counts plans that a list of one order's plans showed besides: Omnitron
+    may ignore that filter. Any call may raise StopFlow (refused token, open breaker) and JournalDown (the token's
     store).
     """
 
@@ -134,6 +135,8 @@ class Omnitron:
         self.first_seen_at: float | None = None
         self.without_pk = 0
         self.incomplete = False
+        self.of_other_orders = 0
+        self._order_untold = False
         self._tokens = tokens
 
     async def login(self) -> None:
@@ -165,7 +168,30 @@ class Omnitron:
             if value
         }
         async for page in self._pages(names.path, params):
-            yield page
+            yield page if order is None else self._of_order(page, str(order))
+
+    async def plans_of_order(self, order: str, known: str) -> list[dict[str, Any]]:
+        """All plans of an order, whatever their status, type and channel; the plan `known` is one of them.
+
+        Raises PlanFailed where they cannot be listed, or some may be missing.
+        """
+        told = f"the plans of order {printable(order, 60)} cannot be listed"
+        alone = Omnitron(self.caller, self._tokens, self.settings)  # its counts are of this list only
+        names = self.profile.plans
+        try:
+            found = [plan async for page in alone._pages(names.path, {names.order: order}) for plan in page]
+        except (ListingFailed, BadListing) as error:
+            raise PlanFailed(f"{told}: {error}; it is asked again by the next run") from None
+        if alone.without_pk:
+            raise PlanFailed(f"{told}: {alone.without_pk} of them have no number")
+        if alone.incomplete:
+            raise PlanFailed(
+                f"{told}: there are fewer than Omnitron counts; it is asked again by the next run"
+            )
+        plans = self._of_order(found, order)
+        if known.strip() not in map(pk_of, plans) and await self.plan(known) is not None:
+            raise PlanFailed(f"{told}: plan {_named(known)} of it is not among them")
+        return plans
 
     async def transactions(self, since: datetime) -> AsyncIterator[list[dict[str, Any]]]:
         """Page by page the return transactions created since then. Raises ListingFailed, BadListing."""
@@ -241,6 +267,24 @@ class Omnitron:
         if not answer.ok:
             raise PlanFailed(f"Omnitron refused {told}: {answer.describe()}")
         return answer
+
+    def _of_order(self, documents: list[dict[str, Any]], order: str) -> list[dict[str, Any]]:
+        """Those of the order, and those that do not tell theirs."""
+        kept = []
+        for document in documents:
+            orders = {order_pk(document), order_number(document)} - {None}
+            if not orders and not self._order_untold:
+                self._order_untold = True
+                log.warning("Omnitron's plans do not show their order; its filter is trusted")
+            if orders and order.strip() not in orders:
+                if not self.of_other_orders:
+                    log.warning(
+                        "Omnitron lists plans of other orders than the one that was asked for: left out"
+                    )
+                self.of_other_orders += 1
+                continue
+            kept.append(document)
+        return kept
 
     def _selection(self, status_word: str) -> dict[str, str]:
         names, settings = self.profile.plans, self.settings

@@ -86,7 +86,7 @@ def place_open(row: Row, placing: Placing, now: float) -> str:
 
 def _place_finished(row: Row, listed: Listed, run: Run, placing: Placing) -> tuple[str, Move | None]:
     if listed.transaction_pk is not None:
-        row.transaction_pk = listed.transaction_pk
+        row.transaction_pk, row.order_pk = listed.transaction_pk, listed.order_pk
     if row.digest and row.digest != listed.digest:
         return _changed(row, listed, run, "Omnitron shows other content than what was sent")
     if row.state is State.PASSED and placing.named:
@@ -128,9 +128,10 @@ def _changed(row: Row, listed: Listed, run: Run, why: str) -> tuple[str, Move]:
 
 def _attached(row: Row, listed: Listed, run: Run) -> Move | None:
     """A plan that was first named by its number now shows whose transaction it is part of."""
-    if listed.transaction_pk in (None, row.transaction_pk):
+    place = (listed.transaction_pk, listed.order_pk)
+    if listed.transaction_pk is None or place == (row.transaction_pk, row.order_pk):
         return None
-    row.transaction_pk = listed.transaction_pk
+    row.transaction_pk, row.order_pk = place
     found = Event(_STEP, "found in a transaction", f"transaction {listed.transaction_pk}", run=run.id)
     return Move(row, events=[found])
 
@@ -138,5 +139,6 @@ def _attached(row: Row, listed: Listed, run: Run) -> Move | None:
 def _refreshed(row: Row, listed: Listed, run: Run) -> Move:
     row.digest, row.amount, row.progress = listed.digest, listed.amount, ""
     row.transaction_pk = listed.transaction_pk or row.transaction_pk
+    row.order_pk = listed.order_pk or row.order_pk
     changed = Event(_STEP, "new content", "Omnitron shows other content than before", run=run.id)
     return Move(row, bodies=[Body("document", listed.document)], events=[changed])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -39,6 +39,7 @@ from include.order_cancel.scripts.default_response import DEFAULT_RESPONSE_SCRIP
 from include.order_cancel.scripts.process import ScriptRunFailed
 from include.order_cancel.text import json_text, printable
 from include.order_cancel.under_way import Plan, Work, log
+from include.order_cancel.whole_order import DELIVERED, MAPPED, SETTLED, Standing, is_open, pks_of, standing
 
 STEPS = ("script", "mapping", "write_to_erp", "write_to_omnitron", "post_script")
 _SEND_TRIES = 3
@@ -641,29 +642,70 @@ async def _still_wanted(plan: Plan, word: str) -> str | None:
 
 
 async def _map_transaction(plan: Plan, transaction: str) -> None:
-    """Mark the plan's order transaction as delivered once all its plans are; with a rejected one it is only settled."""
+    """Mark the plan's order transaction as delivered once all plans of its order are settled.
+
+    Where one was carried and not delivered, the transaction is only settled. While one is not settled, it is looked
+    at again by each run.
+    """
     row, journal, call = plan.row, plan.work.journal, plan.work.writer.call
-    together = await call(journal.of_transaction, row.host, row.flow, transaction)
-    if any(not other.finished and other.state is not State.WRITTEN_BACK for other in together):
+    place = (row.host, row.flow, transaction)
+    together = await call(journal.of_transaction, *place)
+    if any(is_open(other) for other in together):
         return
-    if any(other.state not in (State.DONE, State.WRITTEN_BACK) for other in together):
-        await call(journal.note_transactions, row.host, row.flow, [transaction], "settled")
+    while (claimed_at := await call(journal.claim_transaction, *place)) is not None:
+        try:
+            documents = await _plans_of_order(plan, together)
+            found = await _standing(plan, documents)
+            if not found.waits:
+                await _map_or_settle(plan, transaction, claimed_at, together, found)
+                return
+        except (PlanFailed, StopFlow, RetryLater):
+            await call(journal.free_transaction, *place)
+            raise
+        await call(journal.free_transaction, *place)
+        # The last plan of another flow may have found the transaction claimed.
+        found = await _standing(plan, documents)
+        if found.waits:
+            plan.note("write_to_omnitron", found.word, f"transaction {transaction}: {found.waits}")
+            plan.say(f"transaction {transaction} is not mapped yet: {found.waits}", logging.WARNING)
+            return
+
+
+async def _map_or_settle(
+    plan: Plan, transaction: str, claimed_at: float, together: Sequence[Row], found: Standing
+) -> None:
+    row, journal, call = plan.row, plan.work.journal, plan.work.writer.call
+    place = (row.host, row.flow, transaction)
+    if not found.delivered or any(other.state not in DELIVERED for other in together):
+        await call(journal.note_transactions, row.host, row.flow, [transaction], SETTLED)
         plan.note(
-            "write_to_omnitron", "settled", f"transaction {transaction} has a plan that was not delivered"
+            "write_to_omnitron", SETTLED, f"transaction {transaction} has a plan that was not delivered"
         )
         return
-    if not await call(journal.claim_transaction, row.host, row.flow, transaction):
-        return
-    first = together[0]
-    try:
-        if plan.sent_now or not await _is_mapped(plan, transaction):
-            await plan.tools.omnitron.create_mapping(transaction, first.erp_reference or first.pk)
-    except (PlanFailed, StopFlow, RetryLater):
-        await call(journal.free_transaction, row.host, row.flow, transaction)
-        raise
-    await call(journal.note_transactions, row.host, row.flow, [transaction], "mapped")
-    plan.note("write_to_omnitron", "mapped", f"transaction {transaction} > {first.erp_reference or first.pk}")
+    first = together[0]  # an earlier try, of this or another task, may have made the mapping
+    if not await _is_mapped(plan, transaction):
+        if not await call(journal.keep_transaction, *place, claimed_at):
+            plan.say(f"transaction {transaction}: another task has taken over its mapping", logging.WARNING)
+            return
+        await plan.tools.omnitron.create_mapping(transaction, first.erp_reference or first.pk)
+    await call(journal.note_transactions, row.host, row.flow, [transaction], MAPPED)
+    plan.note("write_to_omnitron", MAPPED, f"transaction {transaction} > {first.erp_reference or first.pk}")
     plan.say(f"transaction {transaction} is mapped in Omnitron")
+
+
+async def _plans_of_order(plan: Plan, together: Sequence[Row]) -> list[dict[str, Any]]:
+    order = next((other.order_pk for other in together if other.order_pk), None)
+    if order is None:
+        raise PlanFailed(
+            "the journal does not know the plan's order, whose plans must be listed before its mapping"
+        )
+    return await plan.tools.omnitron.plans_of_order(order, plan.row.pk)
+
+
+async def _standing(plan: Plan, documents: Sequence[Mapping[str, Any]]) -> Standing:
+    row = plan.row
+    rows = await plan.work.writer.call(plan.work.journal.carried, row.host, row.flow, pks_of(documents))
+    return standing(documents, rows, plan.settings.omnitron.api.words)
 
 
 async def _is_mapped(plan: Plan, transaction: str) -> bool:

@@ -859,6 +859,146 @@ def test_the_claim_of_a_task_that_died_passes_on(journal: Journal, journal_url: 
     assert journal.claim_transaction(HOST, FLOW, "1")
 
 
+def test_two_flows_do_not_map_a_transaction_at_once(journal: Journal) -> None:
+    assert journal.claim_transaction(HOST, FLOW, "1")
+    assert journal.claim_transaction(HOST, "refunds", "1") is None
+    assert journal.claim_transaction(HOST, "refunds", "2")
+    assert journal.claim_transaction("another.host", "refunds", "1")
+    journal.free_transaction(HOST, "refunds", "1")
+    assert journal.claim_transaction(HOST, "refunds", "1") is None
+    journal.free_transaction(HOST, FLOW, "1")
+    assert journal.claim_transaction(HOST, "refunds", "1")
+
+
+def test_a_claim_leaves_what_another_flow_knows_of_the_transaction(journal: Journal) -> None:
+    journal.note_transactions(HOST, "refunds", ["1"], "settled")
+    journal.note_transactions("another.host", FLOW, ["1"], "settled")
+
+    assert journal.claim_transaction(HOST, FLOW, "1")
+    assert journal.known_transactions(HOST, "refunds", ["1"]) == {"1"}
+    assert journal.known_transactions("another.host", FLOW, ["1"]) == {"1"}
+
+
+def test_a_claim_is_kept_while_it_is_the_caller_s_and_has_not_run_out(journal: Journal) -> None:
+    claimed = journal.claim_transaction(HOST, FLOW, "1")
+    assert claimed is not None
+    for host, flow, pk, at in [
+        (HOST, FLOW, "1", claimed - 1),
+        (HOST, FLOW, "2", claimed),
+        (HOST, "refunds", "1", claimed),
+        ("another.host", FLOW, "1", claimed),
+    ]:
+        assert not journal.keep_transaction(host, flow, pk, at)
+
+    assert journal.keep_transaction(HOST, FLOW, "1", claimed)
+    assert not journal.keep_transaction(HOST, FLOW, "1", claimed)
+
+
+def test_a_claim_that_has_run_out_is_not_kept(journal: Journal) -> None:
+    journal.claim_transaction(HOST, FLOW, "1")
+    with journal.transaction() as (connection, _):
+        connection.execute(schema.transactions.update().values(at=1.0))
+
+    assert not journal.keep_transaction(HOST, FLOW, "1", 1.0)
+
+
+def test_a_mapped_transaction_s_claim_is_not_kept(journal: Journal) -> None:
+    claimed = journal.claim_transaction(HOST, FLOW, "1")
+    with journal.transaction() as (connection, _):
+        connection.execute(schema.transactions.update().values(state="mapped"))
+
+    assert claimed is not None
+    assert not journal.keep_transaction(HOST, FLOW, "1", claimed)
+
+
+def claim_in_process(url: str, flow: str) -> bool:
+    journal = Journal.open(url)
+    claimed = journal.claim_transaction(HOST, flow, "1")
+    journal.close()
+    return claimed is not None
+
+
+def test_of_many_flows_that_claim_a_transaction_at_once_one_has_it(
+    journal_url: str, processes: ProcessPoolExecutor
+) -> None:
+    flows = [f"flow_{number}" for number in range(4 * PROCESSES)]
+
+    claimed = list(processes.map(claim_in_process, [journal_url] * len(flows), flows))
+
+    assert sum(claimed) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "counts"),
+    [("completed", True), ("order_transaction", True), ("waiting", False), ("confirmed", False)],
+)
+def test_other_flows_carry_a_plan_where_they_take_completed_ones(
+    journal: Journal, status: str, counts: bool
+) -> None:
+    for flow, takes in ((FLOW, "waiting"), ("refunds", status)):
+        run = journal.begin_run(flow, "run 1", "home", HOST, {})
+        journal.save_snapshot(flow, f"of {flow}", {"omnitron": {"cancel_status": takes}})
+        journal.take_page(run, [listed(5001), listed(5002)], Placing())
+        with journal.transaction() as (connection, _):
+            mine = schema.plans.update().where(schema.plans.c.flow == flow)
+            connection.execute(mine.values(snapshot=f"of {flow}"))
+    elsewhere = journal.begin_run(FLOW, "run 1", "another home", "another.host", {})
+    journal.take_page(elsewhere, [listed(5001)], Placing())
+
+    found = journal.carried(HOST, FLOW, ["5001", "5003"])
+
+    expected = {(HOST, FLOW, "5001")} | ({(HOST, "refunds", "5001")} if counts else set())
+    assert {(row.host, row.flow, row.pk) for row in found} == expected
+    assert len(found) == len(expected)
+
+
+def test_a_plan_that_another_flow_has_not_begun_counts_as_carried_by_it(journal: Journal) -> None:
+    run = journal.begin_run("refunds", "run 1", "home", HOST, {})
+    journal.save_snapshot("refunds", "digest", {"omnitron": {"cancel_status": "waiting"}})
+    journal.take_page(run, [listed(5001)], Placing())
+
+    (found,) = journal.carried(HOST, FLOW, ["5001"])
+
+    assert (found.flow, found.snapshot, found.state) == ("refunds", "", State.FETCHED)
+
+
+def test_the_newest_generation_of_a_carried_plan_counts(journal: Journal) -> None:
+    run, rows = with_plans(journal, 5001)
+    journal.save_snapshot(FLOW, "digest", {})
+    settle(journal, run, rows["5001"], State.DONE)
+    journal.resend(rows["5001"].id, who="a tester", reason="again")
+
+    (found,) = journal.carried(HOST, FLOW, ["5001"])
+
+    assert (found.generation, found.state) == (2, State.FETCHED)
+
+
+def test_what_a_run_did_last_with_each_transaction_is_found(journal: Journal) -> None:
+    def happens(run: Run, pk: int, what: str, detail: str) -> None:
+        row = journal.claim_one(rows[str(pk)].id, run.id, "task")
+        journal.apply([Move(row, events=[Event("write_to_omnitron", what, detail, run=run.id)])])
+
+    run = a_run(journal)
+    page = [listed(5001, transaction="1"), listed(5002, transaction="1"), listed(5003, transaction="2")]
+    journal.take_page(run, [*page, listed(5004)], Placing())
+    rows = {row.pk: row for row in journal.find(FLOW)}
+    happens(run, 5003, "waits", "earlier")
+    happens(run, 5001, "waits", "first")
+    happens(run, 5002, "mapped", "last")
+    happens(run, 5001, "something else", "")
+    happens(run, 5004, "waits", "of no transaction")
+    journal.finish_run(run.id)
+    later = a_run(journal, "run 2")
+    journal.take_page(later, page, Placing())
+    happens(later, 5001, "waits", "of another run")
+
+    assert journal.last_of_transactions(run.id, ["waits", "mapped"]) == [
+        ("waits", "earlier"),
+        ("mapped", "last"),
+    ]
+    assert journal.last_of_transactions(later.id, ["waits", "mapped"]) == [("waits", "of another run")]
+
+
 # Tokens
 
 

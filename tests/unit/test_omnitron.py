@@ -186,6 +186,101 @@ def test_a_window_and_an_order_narrow_the_query() -> None:
     assert (query["order_id"], query["status"]) == (["7"], ["completed"])
 
 
+def plan_of(order: Any, pk: int = 1, **fields: Any) -> dict[str, Any]:
+    return {"pk": pk, **({} if order is None else {"order": order}), **fields}
+
+
+def shown(documents: list[dict[str, Any]]) -> tuple[Any, ...]:
+    return 200, {"count": len(documents), "next": None, "results": documents}
+
+
+async def all_of_order(omnitron: Omnitron) -> list[Any]:
+    return await omnitron.plans_of_order("7", "1")
+
+
+def test_all_plans_of_an_order_are_asked_for_by_the_order_alone() -> None:
+    server = against(
+        answers(shown([plan_of(7)])),
+        all_of_order,
+        cancel_type="refund",
+        channel_ids=[3],
+        page_size=20,
+        api={"plans": {"extra": {"tag": 5}}},
+    )
+
+    query = parse_qs(server.requests[0].target.partition("?")[2])
+    assert query == {"order_id": ["7"], "page": ["1"], "limit": ["20"]}
+
+
+@pytest.mark.parametrize("how", ["all plans", "listed"])
+def test_plans_of_other_orders_are_dropped_from_the_list_of_one(how: str) -> None:
+    ours = [
+        plan_of(7, 1),
+        plan_of("7", 2),
+        plan_of({"pk": 7}, 3),
+        plan_of({"pk": 9, "number": "7"}, 4),
+        plan_of(None, 5, order_number="7"),
+        plan_of(None, 6),
+        plan_of({"status": "50"}, 7),
+    ]
+    theirs = [plan_of(8, 11), plan_of({"pk": 70, "number": "N7"}, 12), plan_of(None, 13, order_number="77")]
+    found: list[Any] = []
+
+    async def work(omnitron: Omnitron) -> None:
+        if how == "all plans":
+            found.extend(await omnitron.plans_of_order(" 7 ", "1"))
+        else:
+            found.extend(await all_of(omnitron.list_plans(order=7)))
+        found.append(omnitron.of_other_orders)
+
+    against(answers(shown([*theirs, *ours])), work)
+
+    assert found == [*ours, len(theirs)]
+
+
+def test_other_lists_drop_no_plan_for_its_order() -> None:
+    found: list[Any] = []
+
+    async def work(omnitron: Omnitron) -> None:
+        found.extend(await all_of(omnitron.list_plans()))
+
+    against(answers(shown([plan_of(8, 1), plan_of(9, 2)])), work)
+
+    assert [plan["pk"] for plan in found] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (404, {"detail": "no"}),
+        (200, "no list"),
+        (200, {"count": 2, "next": None, "results": [plan_of(7)]}),
+        (200, {"count": 2, "next": None, "results": [plan_of(7), {"status": "completed"}]}),
+    ],
+)
+def test_a_list_of_all_plans_of_an_order_that_may_lack_some_is_the_plan_s_failure(given: Any) -> None:
+    async def work(omnitron: Omnitron) -> None:
+        with pytest.raises(PlanFailed, match="the plans of order 7 cannot be listed"):
+            await all_of_order(omnitron)
+
+    against(answers(given), work)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_list_without_the_plan_that_asks_is_believed_where_the_plan_is_gone(there: bool) -> None:
+    async def work(omnitron: Omnitron) -> Any:
+        if there:
+            with pytest.raises(PlanFailed, match="plan 1 of it is not among them"):
+                await all_of_order(omnitron)
+            return
+        assert await all_of_order(omnitron) == [plan_of(7, 2)]
+
+    one = (200, plan_of(7)) if there else (404, {})
+    server = against(answers(shown([plan_of(7, 2)]), one), work)
+
+    assert len([seen for seen in server.requests if not seen.path.endswith("/login/")]) == 2
+
+
 def test_the_profile_s_names_words_and_extras_are_used() -> None:
     api = {
         "plans": {

@@ -203,5 +203,21 @@ def test_a_finished_plan_goes_with_the_transaction_that_lists_it() -> None:
     assert finished.transaction_pk == "800004"
 
 
+@pytest.mark.parametrize("state", [State.DONE, State.FAILED, State.HELD, State.ANSWERED])
+@pytest.mark.parametrize("content", ["first", "other"])
+@pytest.mark.parametrize("known", ["800002", "800004", None])
+def test_a_plan_learns_its_order_from_the_transaction_that_lists_it(
+    state: State, content: str, known: str | None
+) -> None:
+    plan = row(state, transaction_pk=known, order_pk=None)
+
+    _, move = place(
+        plan, listed(1, content=content, transaction="800004"), RUN, Placing(repeat_done=True), NOW
+    )
+
+    assert move is not None
+    assert (plan.transaction_pk, plan.order_pk) == ("800004", "91")
+
+
 def test_only_what_is_worked_on_or_must_be_seen_joins_the_run() -> None:
     assert {"new", "again", "repeated", "changed"} == TAKEN
