@@ -35,6 +35,7 @@ from aiohttp.payload import BytesPayload
 from yarl import URL
 
 from include.order_cancel.errors import OrderCancelError, Problem, SettingsError, StopFlow
+from include.order_cancel.identity import host_of, identity_of
 from include.order_cancel.resting import Rest, RestStore
 from include.order_cancel.secrecy import credentials, mask
 from include.order_cancel.text import printable
@@ -48,6 +49,7 @@ REPEATABLE = frozenset({408, 425, 429, 503})
 _WORTH_ASKING_AGAIN = REPEATABLE | {500, 502, 504}
 _BACKOFF_SECONDS = 0.5
 _MAX_STALE = 2
+_LONGEST_IDENTITY = 255  # the journal's column
 _SHORTEST_SECRET = 4  # shorter texts of a Connection (a language, a client's number) hide nothing, and garble
 _NO_HEADERS: Mapping[str, str] = {}
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -87,8 +89,13 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        """`host` or `host:port`, in lower case."""
-        return urlsplit(self.base_url).netloc.rpartition("@")[2].lower()
+        """`host` or `host:port`, however the Connection spells it."""
+        return host_of(self.base_url)
+
+    @property
+    def identity(self) -> str:
+        """What this system is called in the journal: `host` with the base path, however the Connection spells it."""
+        return identity_of(self.base_url)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -514,6 +521,8 @@ def check_endpoint(endpoint: Endpoint) -> None:
         problems.append("its host is not an http:// or https:// address")
     elif re.search("[@?#]", endpoint.base_url):
         problems.append("its host holds more than an address; login and password have fields of their own")
+    elif len(endpoint.identity) > _LONGEST_IDENTITY:
+        problems.append(f"its host is longer than {_LONGEST_IDENTITY} characters")
     for name, value in endpoint.headers.items():
         if (
             not _HEADER_NAME.fullmatch(name)

@@ -58,6 +58,7 @@ class Row:
     `outcome` is the class of the ERP's last answer (`accepted`, `refused`, `not_done`, `unknown`, `auth_fail`) or
     empty where nothing was sent. `fence` rises with every lease: moves that carry an older one are refused.
     `pruned`: what retention has taken since the last move, 0 nothing, 1 the bodies, 2 the journey too.
+    `key_host`, `key_generation`: what the row was called when it was made, where it was renamed; keys are made of it.
     Times are seconds since the epoch, of the journal's clock.
     """
 
@@ -98,6 +99,8 @@ class Row:
     created_at: float = 0.0
     updated_at: float = 0.0
     pruned: int = 0
+    key_host: str | None = None
+    key_generation: int | None = None
 
     @property
     def name(self) -> str:

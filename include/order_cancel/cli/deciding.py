@@ -1,11 +1,14 @@
-"""Commands that carry a person's word into the journal: `resolve`, `resend`, `dismiss`."""
+"""Commands that carry a person's word into the journal: `resolve`, `resend`, `dismiss`, `adopt`."""
 
 from __future__ import annotations
 
 import argparse
 
+from include.order_cancel.adopting import Word, as_known, keep_apart
+from include.order_cancel.adopting import adopt as adopt_rows
 from include.order_cancel.cli import places
-from include.order_cancel.cli.output import NoSuchPlan, Said, UsageError, person
+from include.order_cancel.cli.output import NoSuchPlan, Said, UsageError, counted, person
+from include.order_cancel.identity import identity_of
 from include.order_cancel.journal import Journal
 from include.order_cancel.rows import Row
 from include.order_cancel.text import printable
@@ -43,6 +46,26 @@ def dismiss(given: argparse.Namespace) -> Said:
         row = _newest(journal, given)
         after = journal.dismiss(row.id, who=person(), reason=_reason(given))
     return Said(f"{_moved(row, after)}; nothing more is sent or written for it")
+
+
+def adopt(given: argparse.Namespace) -> Said:
+    """Say of an Omnitron whose plans are open whether it is the one that the flow's Connection points to."""
+    address = given.to if given.to is not None else places.omnitron(given.flow).base_url
+    with places.journal(given.journal) as journal:
+        other = as_known(journal, given.flow, given.host)
+        word = Word(given.flow, other, identity_of(address), person(), (given.reason or "").strip())
+        if given.other:
+            number = keep_apart(journal, word)
+            return Said(
+                f"flow {word.flow}: {word.other} is another Omnitron than {word.identity}. Its "
+                f"{counted(number, 'open plan')} stay as they are, and runs begin all the same. `dismiss` what is "
+                "settled by hand; the rest goes on once the Connection points there again"
+            )
+        number = adopt_rows(journal, word)
+    return Said(
+        f"flow {word.flow}: {counted(number, 'plan')} of {word.other} are known as {word.identity} now; "
+        "the next run goes on with what is open"
+    )
 
 
 def _newest(journal: Journal, given: argparse.Namespace) -> Row:
