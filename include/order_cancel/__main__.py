@@ -73,7 +73,9 @@ def parser() -> argparse.ArgumentParser:
         ("dismiss", "take an open plan out of the flow for good"),
     ):
         _decision(_command(commands, name, "deciding", words), reason_required=True)
-    _adopt(_command(commands, "adopt", "deciding", "the Omnitron whose plans are open: is it the Connection's?"))
+    _adopt(
+        _command(commands, "adopt", "deciding", "the Omnitron whose plans are open: is it the Connection's?")
+    )
     _export(_command(commands, "export", "looking", "a CSV for the bookkeepers"))
     _prune(_command(commands, "prune", "keeping", "take from the journal what the settings keep no longer"))
     _restored(

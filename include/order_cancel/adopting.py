@@ -111,7 +111,7 @@ def _told_apart(journal: Journal, flow: str, identity: str) -> set[str]:
 
 
 @dataclass(frozen=True)
-class Word:
+class Naming:
     """What a person says of a flow's rows of `other`: whether they are of the Omnitron `identity`."""
 
     flow: str
@@ -126,7 +126,7 @@ def as_known(journal: Journal, flow: str, address: str) -> str:
     return address if address in _hosts(journal, flow) else identity_of(address)
 
 
-def adopt(journal: Journal, word: Word) -> int:
+def adopt(journal: Journal, word: Naming) -> int:
     """It is the same Omnitron: its plans, runs and transactions go on under the new name. Returns how many plans.
 
     Raises RowBusy where a task works on them, OrderCancelError where there are none.
@@ -151,7 +151,7 @@ def adopt(journal: Journal, word: Word) -> int:
         return number
 
 
-def keep_apart(journal: Journal, word: Word) -> int:
+def keep_apart(journal: Journal, word: Naming) -> int:
     """It is another Omnitron: its plans stay as they are, and no longer keep the flow from running.
 
     Returns how many of them are open. Raises OrderCancelError where there are none at all.
@@ -162,7 +162,7 @@ def keep_apart(journal: Journal, word: Word) -> int:
     return _open_plans(journal, word.flow, word.other)
 
 
-def _check_there(connection: Connection, word: Word) -> None:
+def _check_there(connection: Connection, word: Naming) -> None:
     if word.other == word.identity:
         raise OrderCancelError(f"flow {word.flow}: its Connection points to {word.other} already")
     question = select(plans.c.host).where(plans.c.flow == word.flow).distinct()
@@ -173,7 +173,7 @@ def _check_there(connection: Connection, word: Word) -> None:
         )
 
 
-def _check_idle(connection: Connection, word: Word, now: float) -> None:
+def _check_idle(connection: Connection, word: Naming, now: float) -> None:
     of_both = (plans.c.flow == word.flow, plans.c.host.in_((word.other, word.identity)))
     leased = and_(plans.c.owner != "", plans.c.lease_until > now)
     on_the_wire = and_(plans.c.state == State.SENDING, plans.c.request_deadline > now)
@@ -188,7 +188,7 @@ def _check_idle(connection: Connection, word: Word, now: float) -> None:
         )
 
 
-def _remember(connection: Connection, word: Word, now: float, *, same: bool) -> None:
+def _remember(connection: Connection, word: Naming, now: float, *, same: bool) -> None:
     names = (
         omnitrons.c.flow == word.flow,
         omnitrons.c.host == word.identity,
@@ -233,7 +233,7 @@ class _Kept:
     id: int
     host: str
     generation: int
-    state: State
+    state: str
     key: str | None
     outcome: str
     updated_at: float
@@ -287,7 +287,7 @@ def _merge(connection: Connection, first: list[_Kept], last: list[_Kept], new: s
     if other.open:
         why = f"was {other.state}; {names}: generation {len(order)} goes on"
         _settle(connection, other, State.DISMISSED, why, now)
-    if current.open and any(one.sent or one.state is State.DISMISSED for one in first):
+    if current.open and any(one.sent or one.state == State.DISMISSED for one in first):
         key = f" under key {other.key}" if other.key else ""
         why = (
             f"was {current.state}; {names}. The other row, generation {len(first)}, was {other.state}{key}. "

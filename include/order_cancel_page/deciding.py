@@ -1,6 +1,7 @@
-"""A person's word about plans, and about Omnitron's new address: into the journal, under the person's name. Nothing here sends anything.
+"""A person's word, about plans or about Omnitron's address: into the journal, under the person's name.
 
-What is due then is sent by an ordinary run, which the browser starts through Airflow's API as the user.
+Nothing here sends anything. What is due then is sent by an ordinary run, which the browser starts through Airflow's API
+as the user.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from include.order_cancel.adopting import Word, adopt, keep_apart
+from include.order_cancel.adopting import Naming, adopt, keep_apart
 from include.order_cancel.errors import OrderCancelError
 from include.order_cancel.journal import Journal
 from include.order_cancel.rows import Row
@@ -77,8 +78,8 @@ def say_omnitron(request: Request, flow: str, said: OmnitronWord) -> dict[str, A
     """Carry the word into the journal: the rows go on under the new name, or stay apart. How many plans, open ones."""
     door = door_of(request)
     identity = door.endpoint(door.settings(flow).omnitron.conn_id).identity
-    word = Word(flow, said.other, identity, _who(request), said.reason.strip())
-    return {"plans": (adopt if said.same else keep_apart)(door.journal(), word)}
+    naming = Naming(flow, said.other, identity, _who(request), said.reason.strip())
+    return {"plans": (adopt if said.same else keep_apart)(door.journal(), naming)}
 
 
 @routes.post("/flows/{flow}/plans/{row_id}/request")

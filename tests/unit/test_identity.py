@@ -71,7 +71,9 @@ def test_what_is_asked_at_one_host_shares_its_wish_to_rest() -> None:
     }
 
 
-@pytest.mark.parametrize("address", ["", "https://", "https://omnitron.example:99999", "https://[::1", "no such"])
+@pytest.mark.parametrize(
+    "address", ["", "https://", "https://omnitron.example:99999", "https://[::1", "no such"]
+)
 def test_an_address_that_is_none_has_some_name_and_is_refused_where_it_is_used(address: str) -> None:
     assert isinstance(identity_of(address), str)
     with pytest.raises(SettingsError):

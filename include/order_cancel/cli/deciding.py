@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from include.order_cancel.adopting import Word, as_known, keep_apart
+from include.order_cancel.adopting import Naming, as_known, keep_apart
 from include.order_cancel.adopting import adopt as adopt_rows
 from include.order_cancel.cli import places
 from include.order_cancel.cli.output import NoSuchPlan, Said, UsageError, counted, person
@@ -53,7 +53,7 @@ def adopt(given: argparse.Namespace) -> Said:
     address = given.to if given.to is not None else places.omnitron(given.flow).base_url
     with places.journal(given.journal) as journal:
         other = as_known(journal, given.flow, given.host)
-        word = Word(given.flow, other, identity_of(address), person(), (given.reason or "").strip())
+        word = Naming(given.flow, other, identity_of(address), person(), (given.reason or "").strip())
         if given.other:
             number = keep_apart(journal, word)
             return Said(
