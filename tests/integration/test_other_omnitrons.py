@@ -304,14 +304,13 @@ def test_an_earlier_task_of_yesterdays_run_fails_in_words(
     last_query, before = flow.last_query, all_rows(flow)
     new = point_elsewhere(flow, serve)
     around, params = flow.in_run("run 1"), flow_module.Params()
+    tasks: dict[str, Callable[[], Any]] = {
+        "login": lambda: flow_module.login(around, "run 1", params),
+        "get_data": lambda: flow_module.get_data(around, flow.run_id, params),
+    }
 
-    with pytest.raises(
-        OtherOmnitron, match=r"this run is of Omnitron .*, but Connection 'omnitron' points to"
-    ):
-        if task == "login":
-            flow_module.login(around, "run 1", params)
-        else:
-            flow_module.get_data(around, flow.run_id, params)
+    with pytest.raises(OtherOmnitron, match=r"this run is of Omnitron .*, but Connection 'omnitron' points"):
+        tasks[task]()
 
     assert [call.path for call in new.requests if "login" not in call.path] == []
     assert (flow.last_query, all_rows(flow)) == (last_query, before)
