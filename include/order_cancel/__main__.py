@@ -196,7 +196,9 @@ def _adopt(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--from", dest="host", required=True, metavar="HOST", help="the Omnitron whose plans are open"
     )
-    command.add_argument("--to", metavar="URL", help="the Connection's address, instead of asking Airflow")
+    command.add_argument(
+        "--to", metavar="URL", help="the Connection's whole address, instead of asking Airflow"
+    )
     command.add_argument("--other", action="store_true", help="it is another one: leave its plans alone")
     command.add_argument("--reason", help="why; kept beside your name")
 

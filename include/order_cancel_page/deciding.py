@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from include.order_cancel.adopting import Naming, adopt, keep_apart
 from include.order_cancel.errors import OrderCancelError
+from include.order_cancel.http import check_endpoint
 from include.order_cancel.journal import Journal
 from include.order_cancel.rows import Row
 from include.order_cancel.scripts import strict_json
@@ -77,8 +78,9 @@ class OmnitronWord(BaseModel):
 def say_omnitron(request: Request, flow: str, said: OmnitronWord) -> dict[str, Any]:
     """Carry the word into the journal: the rows go on under the new name, or stay apart. How many plans, open ones."""
     door = door_of(request)
-    identity = door.endpoint(door.settings(flow).omnitron.conn_id).identity
-    naming = Naming(flow, said.other, identity, _who(request), said.reason.strip())
+    endpoint = door.endpoint(door.settings(flow).omnitron.conn_id)
+    check_endpoint(endpoint)
+    naming = Naming(flow, said.other, endpoint.identity, _who(request), said.reason.strip())
     return {"plans": (adopt if said.same else keep_apart)(door.journal(), naming)}
 
 
