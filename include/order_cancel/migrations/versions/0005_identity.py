@@ -1,6 +1,7 @@
 """One name for each Omnitron, however it was spelt; numbers of plans, runs and members are never used again."""
 
 import time
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -58,7 +59,7 @@ def _number_for_good(name: str) -> None:
     connection.execute(sa.insert(sequence).values(name=name, seq=max(highest)))
 
 
-def _highest(table: str, column: str) -> sa.Select[int]:
+def _highest(table: str, column: str) -> sa.Select[Any]:
     return sa.select(sa.func.max(sa.column(column))).select_from(sa.table(table))
 
 
@@ -67,7 +68,7 @@ def _normalise_hosts() -> None:
     connection = op.get_bind()
     hosts: set[str] = set()
     for table in _WITH_HOSTS:
-        question = sa.select(sa.column("host")).select_from(sa.table(table)).distinct()
+        question: sa.Select[Any] = sa.select(sa.column("host")).select_from(sa.table(table)).distinct()
         hosts.update(connection.execute(question).scalars())
     for host in sorted(hosts - {""}):  # a restore is noted as a run of no host
         if (name := identity_of(host)) != host:
