@@ -506,11 +506,10 @@ def origin(url: str) -> tuple[str, str, int | None]:
 @functools.lru_cache(maxsize=256)
 def _origin(url: str) -> tuple[str, str, int | None]:
     try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-        return parts.scheme, (parts.hostname or "").lower(), port
+        parts = URL(url)  # as requests are made: an international name in ASCII
     except ValueError:
         return "", "", None
+    return parts.scheme, parts.raw_host or "", parts.port
 
 
 def check_endpoint(endpoint: Endpoint) -> None:
