@@ -184,7 +184,10 @@ def surroundings(flow: str) -> Surroundings:
 
 def _in_run(flow: str) -> Surroundings:
     """A flow's surroundings inside a task of one of its runs."""
-    return replace(surroundings(flow), run_key=_context()["run_id"])
+    one_machine = (
+        _executor() == "LocalExecutor"
+    )  # else workers of one Airflow may be configured in several ways
+    return replace(surroundings(flow), run_key=_context()["run_id"], compare_home=one_machine)
 
 
 def _notify(alert: Alert, happening: Happening) -> None:
@@ -337,10 +340,7 @@ def journal_url(connection: Any) -> str:
 
 
 def _file_journal_url() -> str:
-    from airflow.sdk.configuration import conf
-
-    executor = conf.get("core", "executor", fallback="LocalExecutor")
-    if executor.rpartition(".")[2] != "LocalExecutor":
+    if (executor := _executor()) != "LocalExecutor":
         raise SettingsError(
             [
                 Problem(
@@ -351,6 +351,12 @@ def _file_journal_url() -> str:
             ]
         )
     return f"sqlite:///{airflow_home() / 'order_cancel.db'}"
+
+
+def _executor() -> str:
+    from airflow.sdk.configuration import conf
+
+    return str(conf.get("core", "executor", fallback="LocalExecutor")).rpartition(".")[2]
 
 
 def airflow_home() -> Path:

@@ -73,7 +73,8 @@ class Surroundings:
 
     `http`: options of every `Caller`, for a run under another clock or over another network. `notify` tells one
     notifier of the settings' alerts, `measure` takes metrics.
-    `run_key`: the name of the task's own run; None where no run is carried on.
+    `run_key`: the name of the task's own run; None where no run is carried on. `compare_home`: whether all tasks of
+    a run have the same `home`.
     `page`: where the page of the plans is, for links in logs; its address or path, with a slash at the end.
     `lot_size`: a larger batch gets one lot for so many plans, up to the `lots` of the settings.
     """
@@ -89,6 +90,7 @@ class Surroundings:
     notify: alerts.Notify = alerts.untold
     measure: Measure = unmeasured
     run_key: str | None = None
+    compare_home: bool = True
     lot_size: int = 1
     page: str = "/order-cancel/"
 
@@ -96,16 +98,12 @@ class Surroundings:
 def _own_run(around: Surroundings, journal: Journal, run_id: int) -> Run:
     """The task's own run. Airflow keeps its number, and the journal may have been replaced since. Raises ForeignRun."""
     run = journal.run(run_id)
-    theirs, ours = (
-        [run.flow, run.home, run.run_key],
-        [around.flow, around.home, around.run_key or run.run_key],
-    )
-    if theirs == ours:
+    elsewhere = around.compare_home and run.home != around.home
+    if run.flow == around.flow and run.run_key == (around.run_key or run.run_key) and not elsewhere:
         return run
-    whose = f"run {printable(run.run_key, 260)} of flow {run.flow}"
     raise ForeignRun(
-        f"the journal holds another run under the number {run_id}: {whose}"
-        + (", of another Airflow" if run.home != around.home else "")
+        f"the journal holds another run under the number {run_id}: {printable(run.run_key, 260)} of flow {run.flow}"
+        + (", of another Airflow" if elsewhere else "")
         + ". Was the journal replaced, or Airflow's configuration changed? Nothing was done; trigger a new run"
     )
 

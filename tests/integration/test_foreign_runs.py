@@ -63,12 +63,24 @@ def test_a_task_does_nothing_with_a_run_that_is_not_its_own(
     before, last_query = stories(flow), flow.last_query
 
     with pytest.raises(
-        ForeignRun, match=r"another run under the number 1: run run 1 of flow refunds.*trigger a new"
+        ForeignRun, match=r"another run under the number 1: run 1 of flow refunds.*trigger a new"
     ):
         TASKS[task](around, 1, outcome.members[0])
 
     assert stories(flow) == before
     assert flow.last_query == last_query
+
+
+def test_workers_that_are_configured_in_several_ways_carry_on_one_run(refunds: tuple[Flow, Outcome]) -> None:
+    flow, outcome = refunds
+    around = replace(flow.in_run("run 1"), home="another worker's", compare_home=False)
+
+    ending, _ = flow_module.carry_one(
+        around, outcome.members[0], "write_to_omnitron", True, lambda name: None
+    )
+
+    assert ending == "green"
+    assert flow.states() == {"5001": "done"}
 
 
 def test_the_gate_closes_over_a_run_that_is_not_its_own(refunds: tuple[Flow, Outcome]) -> None:
