@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -113,6 +113,10 @@ class Flow:
             http=self.http,
         )
 
+    def in_run(self, key: str) -> Surroundings:
+        """What the tasks of the run of this name are given."""
+        return replace(self.around, run_key=key)
+
     def settings(self) -> FlowSettings:
         return load(json.loads(json.dumps(self.raw)), flow=self.name)
 
@@ -148,20 +152,21 @@ class Flow:
     def run_again(self, **params: Any) -> Outcome:
         """The tasks of the last run once more, those before the group `plan` repeated as retries are."""
         given = read(params)
-        self.run_id = flow_module.login(self.around, f"run {self.runs}", given)
+        key = f"run {self.runs}"
+        self.run_id = flow_module.login(self.around, key, given)
         self.between("login")
-        lots = flow_module.get_data(self.around, self.run_id, given)
+        lots = flow_module.get_data(self.in_run(key), self.run_id, given)
         self.between("get_data")
         for lot in lots:
             assert self.run_id is not None
-            flow_module.bulk(self.around, self.run_id, lot, False)
+            flow_module.bulk(self.in_run(key), self.run_id, lot, False)
             self.between("bulk")
-        members = flow_module.open_plans(self.around, self.run_id)
+        members = flow_module.open_plans(self.in_run(key), self.run_id)
         self.between("open_plans")
-        outcome = Outcome(self, self.run_id, members, lots, given)
+        outcome = Outcome(self, self.run_id, members, lots, given, key)
         for member in members:
             outcome.endings[outcome.pk(member)] = outcome.carry(member)
-        outcome.report = flow_module.report(self.around, self.run_id)
+        outcome.report = flow_module.report(outcome.around, self.run_id)
         self.between("report")
         outcome.gate = outcome.judge()
         return outcome
@@ -223,9 +228,14 @@ class Outcome:
     members: list[int]
     lots: list[int]
     params: Params
+    key: str
     endings: dict[str, str] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
     gate: str = ""
+
+    @property
+    def around(self) -> Surroundings:
+        return self.flow.in_run(self.key)
 
     def pk(self, member: int) -> str:
         """The number of a member's plan."""
@@ -237,7 +247,7 @@ class Outcome:
         ending = "green"
         for step in self.flow.shape():
             try:
-                ending, _ = flow_module.carry_one(self.flow.around, member, step, again, lambda name: None)
+                ending, _ = flow_module.carry_one(self.around, member, step, again, lambda name: None)
             except RowBusy:
                 ending = "busy"
             self.flow.between(step)
@@ -249,13 +259,13 @@ class Outcome:
         """A person clears the plan's index with downstream: its tasks once more, and the gate."""
         member = next(member for member in self.members if self.pk(member) == str(pk))
         ending = self.endings[str(pk)] = self.carry(member, again=True)
-        flow_module.report(self.flow.around, self.run_id)
+        flow_module.report(self.around, self.run_id)
         self.gate = self.judge()
         return ending
 
     def judge(self) -> str:
         try:
-            flow_module.gate(self.flow.around, self.run_id, [])
+            flow_module.gate(self.around, self.run_id, [])
         except GateClosed as closed:
             return str(closed)
         return "open"

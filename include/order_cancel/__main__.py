@@ -73,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
         ("dismiss", "take an open plan out of the flow for good"),
     ):
         _decision(_command(commands, name, "deciding", words), reason_required=True)
+    _adopt(
+        _command(commands, "adopt", "deciding", "the Omnitron whose plans are open: is it the Connection's?")
+    )
     _export(_command(commands, "export", "looking", "a CSV for the bookkeepers"))
     _prune(_command(commands, "prune", "keeping", "take from the journal what the settings keep no longer"))
     _restored(
@@ -186,6 +189,18 @@ def _decision(command: argparse.ArgumentParser, *, reason_required: bool) -> Non
         "--reason", required=reason_required, help="why; kept with the plan, beside your name"
     )
     command.add_argument("--host", help="which Omnitron, where the journal knows several")
+
+
+def _adopt(command: argparse.ArgumentParser) -> None:
+    _flow_and_journal(command)
+    command.add_argument(
+        "--from", dest="host", required=True, metavar="HOST", help="the Omnitron whose plans are open"
+    )
+    command.add_argument(
+        "--to", metavar="URL", help="the Connection's whole address, instead of asking Airflow"
+    )
+    command.add_argument("--other", action="store_true", help="it is another one: leave its plans alone")
+    command.add_argument("--reason", help="why; kept beside your name")
 
 
 def _export(command: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -63,20 +64,20 @@ def login(flow: str) -> int | None:
 def get_data_from_omnitron(flow: str, run: int | None) -> list[int]:
     """Task `get_data_from_omnitron`: the lots of a large batch."""
     with _airflow_errors():
-        return flow_module.get_data(surroundings(flow), run, _params())
+        return flow_module.get_data(_in_run(flow), run, _params())
 
 
 def bulk(flow: str, run: int, lot: int) -> dict[str, int]:
     """Mapped task `bulk`: one lot's plans through all steps."""
     _context()["name"] = f"lot {lot + 1}"
     with _airflow_errors():
-        return flow_module.bulk(surroundings(flow), run, lot, _again())
+        return flow_module.bulk(_in_run(flow), run, lot, _again())
 
 
 def open_plans(flow: str, run: int | None) -> list[int]:
     """Task `open_plans`: the members that get tasks of their own."""
     with _airflow_errors():
-        return flow_module.open_plans(surroundings(flow), run)
+        return flow_module.open_plans(_in_run(flow), run)
 
 
 def carry_one(flow: str, member: int, step: str) -> None:
@@ -87,7 +88,7 @@ def carry_one(flow: str, member: int, step: str) -> None:
         context["name"] = name
 
     with _airflow_errors():
-        ending, row = flow_module.carry_one(surroundings(flow), member, step, _again(), named)
+        ending, row = flow_module.carry_one(_in_run(flow), member, step, _again(), named)
     if ending == "skipped":
         raise AirflowSkipException(f"plan {row.name}: {row.state}")
     if ending == "red":
@@ -97,7 +98,7 @@ def carry_one(flow: str, member: int, step: str) -> None:
 def report(flow: str, run: int | None) -> dict[str, Any]:
     """Task `report`: the outcome table."""
     with _airflow_errors():
-        done = flow_module.report(surroundings(flow), run)
+        done = flow_module.report(_in_run(flow), run)
     counted = {name: done.get(name, {}) for name in ("outcomes", "left_out")}
     _context()["outlet_events"][run_asset(flow)].extra = {"flow": flow, "run": run, **counted}
     return done
@@ -106,7 +107,7 @@ def report(flow: str, run: int | None) -> dict[str, Any]:
 def gate(flow: str, run: int | None) -> str:
     """Task `gate`: fails where a task before it failed or a plan is not settled."""
     with _airflow_errors():
-        return flow_module.gate(surroundings(flow), run, _failed_tasks(), _context()["run_id"])
+        return flow_module.gate(_in_run(flow), run, _failed_tasks(), _context()["run_id"])
 
 
 def run_asset(flow: str) -> Asset:
@@ -179,6 +180,14 @@ def surroundings(flow: str) -> Surroundings:
         lot_size=LOT_SIZE,
         page=_page(),
     )
+
+
+def _in_run(flow: str) -> Surroundings:
+    """A flow's surroundings inside a task of one of its runs."""
+    one_machine = (
+        _executor() == "LocalExecutor"
+    )  # else workers of one Airflow may be configured in several ways
+    return replace(surroundings(flow), run_key=_context()["run_id"], compare_home=one_machine)
 
 
 def _notify(alert: Alert, happening: Happening) -> None:
@@ -331,10 +340,7 @@ def journal_url(connection: Any) -> str:
 
 
 def _file_journal_url() -> str:
-    from airflow.sdk.configuration import conf
-
-    executor = conf.get("core", "executor", fallback="LocalExecutor")
-    if executor.rpartition(".")[2] != "LocalExecutor":
+    if (executor := _executor()) != "LocalExecutor":
         raise SettingsError(
             [
                 Problem(
@@ -345,6 +351,12 @@ def _file_journal_url() -> str:
             ]
         )
     return f"sqlite:///{airflow_home() / 'order_cancel.db'}"
+
+
+def _executor() -> str:
+    from airflow.sdk.configuration import conf
+
+    return str(conf.get("core", "executor", fallback="LocalExecutor")).rpartition(".")[2]
 
 
 def airflow_home() -> Path:

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from include.order_cancel.adopting import OtherOmnitron
 from include.order_cancel.errors import LeaseLost
 from include.order_cancel.journal import OnTheWire
 from include.order_cancel.rows import Member, Row
@@ -101,6 +102,10 @@ async def _carry(work: Work, claimed: _Claimed) -> str:
     except LeaseLost as lost:
         log.warning("%s", lost)
         return "busy"
+    except OtherOmnitron as wrong:
+        log.error("%s", wrong)
+        await work.give_back(row)
+        return "red"
     ending = verdict(row)
     reference = f", reference {row.erp_reference}" if row.erp_reference else ""
     level = logging.ERROR if ending == "red" else logging.INFO

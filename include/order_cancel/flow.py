@@ -22,10 +22,11 @@ from include.order_cancel import alerts
 from include.order_cancel import erp as erp_system
 from include.order_cancel import omnitron as omnitron_system
 from include.order_cancel import omnitron as read
+from include.order_cancel.adopting import OtherOmnitron, check_known, check_same
 from include.order_cancel.batch import carry_all
 from include.order_cancel.errors import OrderCancelError, PlanFailed, Problem, SettingsError, StopFlow
-from include.order_cancel.http import Endpoint
-from include.order_cancel.journal import Journal, OnTheWire
+from include.order_cancel.http import Endpoint, check_endpoint
+from include.order_cancel.journal import ForeignRun, Journal, OnTheWire
 from include.order_cancel.metrics import Measure, unmeasured
 from include.order_cancel.omnitron import Omnitron
 from include.order_cancel.params import Params, check_window, moment
@@ -74,6 +75,8 @@ class Surroundings:
 
     `http`: options of every `Caller`, for a run under another clock or over another network. `notify` tells one
     notifier of the settings' alerts, `measure` takes metrics.
+    `run_key`: the name of the task's own run; None where no run is carried on. `compare_home`: whether all tasks of
+    a run have the same `home`.
     `page`: where the page of the plans is, for links in logs; its address or path, with a slash at the end.
     `lot_size`: a larger batch gets one lot for so many plans, up to the `lots` of the settings.
     """
@@ -88,8 +91,23 @@ class Surroundings:
     http: Mapping[str, Any] = field(default_factory=dict)
     notify: alerts.Notify = alerts.untold
     measure: Measure = unmeasured
+    run_key: str | None = None
+    compare_home: bool = True
     lot_size: int = 1
     page: str = "/order-cancel/"
+
+
+def _own_run(around: Surroundings, journal: Journal, run_id: int) -> Run:
+    """The task's own run. Airflow keeps its number, and the journal may have been replaced since. Raises ForeignRun."""
+    run = journal.run(run_id)
+    elsewhere = around.compare_home and run.home != around.home
+    if run.flow == around.flow and run.run_key == (around.run_key or run.run_key) and not elsewhere:
+        return run
+    raise ForeignRun(
+        f"the journal holds another run under the number {run_id}: {printable(run.run_key, 260)} of flow {run.flow}"
+        + (", of another Airflow" if elsewhere else "")
+        + ". Was the journal replaced, or Airflow's configuration changed? Nothing was done; trigger a new run"
+    )
 
 
 @contextmanager
@@ -108,7 +126,7 @@ def group(title: str) -> Iterator[None]:
 def login(around: Surroundings, run_key: str, params: Params) -> int | None:
     """Validate the settings, make sure of both systems' tokens, open the run. Returns its number; None for a dry run.
 
-    Raises SettingsError with every problem, JournalBehind, LoginFailed.
+    Raises SettingsError with every problem, JournalBehind, OtherOmnitron, LoginFailed.
     """
     settings = around.settings()
     for warning in settings.warnings:
@@ -116,14 +134,17 @@ def login(around: Surroundings, run_key: str, params: Params) -> int | None:
     check_window(params, settings.omnitron.cancel_status)
     with group(TITLES["login"]), around.journal() as journal:
         endpoint = around.endpoint(settings.omnitron.conn_id)
+        check_endpoint(endpoint)
         if not params.dry_run:
             check_not_behind(journal, around.flow, around.last_query())
+            check_known(journal, around.flow, endpoint)
         with _telling(around, settings, journal, run_key):
             asyncio.run(_log_in(around, settings, journal))
-        log.info("logged in to Omnitron at %s", endpoint.host)
+        log.info("logged in to Omnitron at %s", endpoint.identity)
         if params.dry_run:
             return None
-        run = journal.begin_run(around.flow, run_key, around.home, endpoint.host, params.as_dict())
+        run = journal.begin_run(around.flow, run_key, around.home, endpoint.identity, params.as_dict())
+        check_same(endpoint, run.host, "this run")
         journal.go_on(run.id)
         return run.id
 
@@ -157,7 +178,7 @@ def get_data(around: Surroundings, run_id: int | None, params: Params) -> list[i
     """List the plans, commit their rows, freeze who belongs to the run. Returns the lots, none for a small batch.
 
     Repeated in one run it keeps its rows and their order. Only afterwards, and only for a run that nothing narrows,
-    the last query time moves. Raises TooManyPlans, ListingFailed, BadListing, SettingsError.
+    the last query time moves. Raises ForeignRun, OtherOmnitron, TooManyPlans, ListingFailed, BadListing, SettingsError.
     """
     settings = around.settings()
     check_window(params, settings.omnitron.cancel_status)
@@ -166,7 +187,8 @@ def get_data(around: Surroundings, run_id: int | None, params: Params) -> list[i
         if run_id is None:
             asyncio.run(_dry_run(around, settings, journal, params))
             return []
-        run = journal.run(run_id)
+        run = _own_run(around, journal, run_id)
+        check_same(around.endpoint(settings.omnitron.conn_id), run.host, "this run")
         if not run.committed:
             journal.save_snapshot(around.flow, settings.digest, settings.snapshot())
             journal.set_snapshot(run_id, settings.digest)
@@ -539,9 +561,12 @@ async def _prepared(settings: FlowSettings, endpoint: Endpoint, scripts: ScriptP
 
 
 def bulk(around: Surroundings, run_id: int, lot: int, again: bool) -> dict[str, int]:
-    """Carry a lot's plans side by side through all steps. Never fails because of a plan. Returns how many ended how."""
+    """Carry a lot's plans side by side through all steps. Never fails because of a plan. Returns how many ended how.
+
+    Raises ForeignRun.
+    """
     with around.journal() as journal:
-        settings = _settings_of_run(journal, run_id)
+        settings = _settings_of(journal, _own_run(around, journal, run_id))
         members = journal.lot(run_id, lot)
         if again:
             journal.go_on(run_id)
@@ -576,16 +601,15 @@ async def _carry_lot(
 
 
 def open_plans(around: Surroundings, run_id: int | None) -> list[int]:
-    """The members that get tasks of their own in the group `plan`, by number."""
+    """The members that get tasks of their own in the group `plan`, by number. Raises ForeignRun."""
     if run_id is None:
         return []
     with around.journal() as journal:
-        fan_out = _settings_of_run(journal, run_id).fan_out
+        fan_out = _settings_of(journal, _own_run(around, journal, run_id)).fan_out
         return [member.id for member in journal.open_members(run_id, fan_out or _OPENED_WITHOUT_FAN_OUT)]
 
 
-def _settings_of_run(journal: Journal, run_id: int) -> FlowSettings:
-    run = journal.run(run_id)
+def _settings_of(journal: Journal, run: Run) -> FlowSettings:
     return from_snapshot(journal.snapshot(run.snapshot), flow=run.flow)
 
 
@@ -598,10 +622,11 @@ def carry_one(
     """Perform the steps of one plan up to `step`. Returns how the task ends (`green`, `skipped`, `red`) and the row.
 
     `named` is told the plan's name before anything happens. A request that may still be on the wire is waited for.
-    Raises RowBusy where another run has the plan.
+    Raises ForeignRun, OtherOmnitron, RowBusy where another run has the plan.
     """
     with around.journal() as journal:
         member = journal.member(member_id)
+        _own_run(around, journal, member.run_id)
         named(journal.row(member.plan_id).name)
         journal.stay_alive(member.run_id)
         if again:
@@ -623,7 +648,11 @@ async def _carry_step(
 ) -> tuple[Row, str | None]:
     async with _work(around, journal, member.run_id, again) as work:
         row = await _claim_when_free(work, member.plan_id)
-        plan = await begin(work, row, member)
+        try:
+            plan = await begin(work, row, member)
+        except OtherOmnitron:
+            await work.give_back(row)
+            raise
         return await advance(plan, step), plan.post_error
 
 
@@ -657,12 +686,15 @@ def _work(
 
 
 def report(around: Surroundings, run_id: int | None) -> dict[str, Any]:
-    """The outcome table, printed and returned: counts by state, the plans that need a look, what was left out."""
+    """The outcome table, printed and returned: counts by state, the plans that need a look, what was left out.
+
+    Raises ForeignRun.
+    """
     if run_id is None:
         log.info("nothing to report: a dry run, or the login failed")
         return {}
     with around.journal() as journal:
-        run = journal.run(run_id)
+        run = _own_run(around, journal, run_id)
         counts = journal.run_counts(run_id)
         journal.finish_run(run_id)
         open_rows = journal.run_rows(
@@ -762,9 +794,15 @@ def gate(
     """
     reasons = [f"task {name} failed" for name in failed_tasks]
     with around.journal() as journal:
-        stopped = None if run_id is None else journal.stopped(run_id)
-        if run_id is not None:
-            reasons += _reasons(journal, run_id, stopped)
+        stopped = None
+        try:
+            if run_id is not None:
+                _own_run(around, journal, run_id)
+                stopped = journal.stopped(run_id)
+                reasons += _reasons(journal, run_id, stopped)
+        except ForeignRun as foreign:
+            run_id = None
+            reasons.append(str(foreign))
         _tell_after_run(around, journal, run_id, run_key, stopped, reasons)
     if reasons:
         raise GateClosed("\n".join(reasons))

@@ -37,6 +37,7 @@ from yarl import URL
 
 from include.order_cancel.connections import Connector, Stale, check_alive, kept
 from include.order_cancel.errors import OrderCancelError, Problem, SettingsError, StopFlow
+from include.order_cancel.identity import host_of, identity_of
 from include.order_cancel.resting import Rest, RestStore
 from include.order_cancel.secrecy import credentials, mask
 from include.order_cancel.text import printable
@@ -50,6 +51,7 @@ _WORTH_ASKING_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _BACKOFF_SECONDS = 0.5
 _MAX_STALE = 2
 _AT_ONCE = 32 * 1024  # bytes that the kernel takes in one go from an idle connection
+_LONGEST_IDENTITY = 255  # the journal's column
 _SHORTEST_SECRET = 4  # shorter texts of a Connection (a language, a client's number) hide nothing, and garble
 _NO_HEADERS: Mapping[str, str] = {}
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -88,8 +90,13 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        """`host` or `host:port`, in lower case."""
-        return urlsplit(self.base_url).netloc.rpartition("@")[2].lower()
+        """`host` or `host:port`, however the Connection spells it."""
+        return host_of(self.base_url)
+
+    @property
+    def identity(self) -> str:
+        """What this system is called in the journal: `host` with the base path, however the Connection spells it."""
+        return identity_of(self.base_url)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -497,11 +504,10 @@ def origin(url: str) -> tuple[str, str, int | None]:
 @functools.lru_cache(maxsize=256)
 def _origin(url: str) -> tuple[str, str, int | None]:
     try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-        return parts.scheme, (parts.hostname or "").lower(), port
+        parts = URL(url)  # as requests are made: an international name in ASCII
     except ValueError:
         return "", "", None
+    return parts.scheme, parts.raw_host or "", parts.port
 
 
 def check_endpoint(endpoint: Endpoint) -> None:
@@ -512,6 +518,8 @@ def check_endpoint(endpoint: Endpoint) -> None:
         problems.append("its host is not an http:// or https:// address")
     elif re.search("[@?#]", endpoint.base_url):
         problems.append("its host holds more than an address; login and password have fields of their own")
+    elif len(endpoint.identity) > _LONGEST_IDENTITY:
+        problems.append(f"its host is longer than {_LONGEST_IDENTITY} characters")
     for name, value in endpoint.headers.items():
         if (
             not _HEADER_NAME.fullmatch(name)

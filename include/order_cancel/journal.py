@@ -87,7 +87,9 @@ _MENDS = {
 }
 _INCREMENTAL = 2  # what `PRAGMA auto_vacuum` says of a file that can give pages back
 _CHUNK = 500  # SQLite takes a bounded number of parameters in one statement
-_NEVER_CHANGED = frozenset({"id", "host", "flow", "pk", "generation", "created_at", "created_run"})
+_NEVER_CHANGED = frozenset(
+    {"id", "host", "flow", "pk", "generation", "created_at", "created_run", "key_host", "key_generation"}
+)
 _MUTABLE = tuple(name for name in ROW_FIELDS if name not in _NEVER_CHANGED)
 _MOVED = tuple(name for name in _MUTABLE if name != "fence")
 _MOVE = (
@@ -112,6 +114,10 @@ class OnTheWire(RowBusy):
     def __init__(self, message: str, seconds: float) -> None:
         self.seconds = seconds
         super().__init__(message)
+
+
+class ForeignRun(OrderCancelError):
+    """Under this number the journal knows no run, or another one than the task's own; nothing was done."""
 
 
 class Journal:
@@ -151,8 +157,17 @@ class Journal:
         with self._reading() as connection:
             if schema.version(connection) == schema.HEAD:
                 return
-        with self._writing() as connection:
-            schema.migrate(connection)
+        with _reachable(self._reader.url), self._writer.connect() as connection:
+            self._check_foreign_keys(connection, "OFF")
+            try:
+                with connection.begin():
+                    schema.migrate(connection)
+            finally:
+                self._check_foreign_keys(connection, "ON")
+
+    def _check_foreign_keys(self, connection: Connection, word: str) -> None:
+        if self._sqlite:
+            connection.connection.execute(f"PRAGMA foreign_keys={word}")
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -254,11 +269,13 @@ class Journal:
             return _run(connection.execute(question).one())
 
     def run(self, run_id: int) -> Run:
-        """The run with this number. Raises OrderCancelError where there is none."""
+        """The run with this number. Raises ForeignRun where there is none."""
         with self._reading() as connection:
             found = connection.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
         if found is None:
-            raise OrderCancelError(f"the journal knows no run {run_id}")
+            raise ForeignRun(
+                f"the journal knows no run {run_id}: was it replaced or pruned? Nothing was done; trigger a new run"
+            )
         return _run(found)
 
     def set_snapshot(self, run_id: int, digest: str) -> None:
@@ -631,7 +648,8 @@ class Journal:
                 plans.c.host == run.host, plans.c.flow == run.flow, plans.c.pk.in_(part)
             )
             for record in connection.execute(self._locked(question.order_by(plans.c.id))):
-                found[record.pk] = _row(record)
+                if record.pk not in found or record.generation > found[record.pk].generation:
+                    found[record.pk] = _row(record)
         return found
 
     def _claimed_elsewhere(
@@ -731,6 +749,12 @@ class Journal:
         if not had:
             raise OrderCancelError(f"the journal knows no row {plan_id}")
         return had[0]
+
+    def give_back(self, row: Row) -> None:
+        """End a lease under which nothing was done; the row stays as it was."""
+        with self._writing() as connection:
+            held = (plans.c.id == row.id, plans.c.fence == row.fence)
+            connection.execute(update(plans).where(*held).values(owner="", lease_until=0.0, claim_run=None))
 
     def apply(self, moves: Sequence[Move]) -> list[LeaseLost | None]:
         """Write the moves in one commit. A move whose fence is old is refused: its place holds the error.
@@ -1411,8 +1435,12 @@ def _chunks(items: list[T]) -> Iterator[list[T]]:
 
 
 def idempotency_key(row: Row) -> str:
-    """The key under which the ERP can recognise this request: host, flow, plan, generation and body number."""
-    parts = json.dumps([row.host, row.flow, row.pk, row.generation, row.body_number])
+    """The key under which the ERP can recognise this request: host, flow, plan, generation and body number.
+
+    Host and generation are those that the row was made with: another name for Omnitron changes no key.
+    """
+    host, generation = row.key_host or row.host, row.key_generation or row.generation
+    parts = json.dumps([host, row.flow, row.pk, generation, row.body_number])
     return hashlib.sha256(parts.encode()).hexdigest()[:40]
 
 

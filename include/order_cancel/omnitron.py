@@ -30,6 +30,7 @@ from include.order_cancel.http import (
     Request,
     server_time,
 )
+from include.order_cancel.identity import host_of
 from include.order_cancel.paths import in_answer
 from include.order_cancel.profile import Profile, fill_body, fill_path, query_text
 from include.order_cancel.resting import Store
@@ -486,11 +487,11 @@ class _Listing:
             return None
         endpoint = self._omnitron.caller.endpoint
         parts = _split(following)
-        if parts is None or (parts.netloc and parts.hostname != urlsplit(endpoint.base_url).hostname):
+        base = urlsplit(endpoint.base_url)
+        if parts is None or (parts.netloc and host_of(parts.hostname or "") != host_of(base.hostname or "")):
             raise BadListing(
                 f"{self._path} names a next page that is not on {endpoint.host}; it was not asked"
             )
-        base = urlsplit(endpoint.base_url)
         path = parts.path or urlsplit(self._url(1)).path
         return Endpoint("", f"{base.scheme}://{base.netloc}").url(f"{path}?{parts.query}")
 

@@ -62,6 +62,7 @@ class Row:
     `outcome` is the class of the ERP's last answer (`accepted`, `refused`, `not_done`, `unknown`, `auth_fail`) or
     empty where nothing was sent. `fence` rises with every lease: moves that carry an older one are refused.
     `pruned`: what retention has taken since the last move, 0 nothing, 1 the bodies, 2 the journey too.
+    `key_host`, `key_generation`: what the row was called when it was made, where it was renamed; keys are made of it.
     Times are seconds since the epoch, of the journal's clock. `boot`, `boot_began`: in a journal that is a file, which
     start of the machine `request_deadline` counts from, and when that was; see `Journal.wire_seconds_left`.
     """
@@ -105,6 +106,8 @@ class Row:
     pruned: int = 0
     boot: str = ""
     boot_began: float = 0.0
+    key_host: str | None = None
+    key_generation: int | None = None
 
     @property
     def name(self) -> str:

@@ -1,6 +1,9 @@
 """The journal's tables, and how a database is brought to their newest form.
 
-Times are seconds since the epoch (float) of the database's own clock.
+Times are seconds since the epoch (float) of the database's own clock. The numbers of plans, runs and members stand in
+Airflow's XCom and in addresses of the page: none is ever given twice, which SQLite must be told. A `host` is
+`identity.identity_of` the Connection's address; a row that was renamed keeps what its key is made of in `key_host` and
+`key_generation`.
 """
 
 from __future__ import annotations
@@ -87,6 +90,8 @@ plans = Table(
     Column("pruned", Integer, nullable=False, server_default="0"),
     Column("boot", String(36), nullable=False, server_default=""),
     Column("boot_began", Double, nullable=False, server_default="0"),
+    Column("key_host", String(255)),
+    Column("key_generation", Integer),
     UniqueConstraint("host", "flow", "pk", "generation", name="order_cancel_plans_once"),
     Index("order_cancel_plans_by_state", "flow", "host", "state", "id"),
     Index("order_cancel_plans_by_order", "order_number"),
@@ -110,6 +115,7 @@ plans = Table(
     ),
     Index("order_cancel_plans_by_transaction", "flow", "transaction_pk"),
     Index("order_cancel_plans_by_age", "flow", "pruned", "updated_at"),
+    sqlite_autoincrement=True,
 )
 
 bodies = Table(
@@ -158,6 +164,7 @@ runs = Table(
     Column("next_turn_at", Double, nullable=False),
     Column("succeeded_at", Double),
     UniqueConstraint("flow", "run_key", "home", name="order_cancel_runs_once"),
+    sqlite_autoincrement=True,
 )
 
 members = Table(
@@ -173,6 +180,7 @@ members = Table(
     UniqueConstraint("run_id", "plan_id", name="order_cancel_members_once"),
     Index("order_cancel_members_by_lot", "run_id", "lane", "lot", "position"),
     Index("order_cancel_members_by_plan", "plan_id"),
+    sqlite_autoincrement=True,
 )
 
 snapshots = Table(
@@ -205,6 +213,19 @@ transactions = Table(
     Column("flow", String(40), primary_key=True),
     Column("pk", String(64), primary_key=True),
     Column("state", String(16), nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+# Whether `other` is the Omnitron `host` or another one, as a person has said.
+omnitrons = Table(
+    "order_cancel_omnitrons",
+    metadata,
+    Column("flow", String(40), primary_key=True),
+    Column("host", String(255), primary_key=True),
+    Column("other", String(255), primary_key=True),
+    Column("same", Boolean, nullable=False),
+    Column("who", String(255), nullable=False),
+    Column("reason", Text, nullable=False),
     Column("at", Double, nullable=False),
 )
 
@@ -245,6 +266,7 @@ def version(connection: Connection) -> str | None:
 def migrate(connection: Connection) -> None:
     """Bring the database to HEAD, inside the caller's transaction; one process at a time does it.
 
+    SQLite rebuilds tables for it: its foreign keys must be off, which is said before a transaction begins.
     Raises NewerJournal for one that a newer version of this package has migrated.
     """
     if connection.dialect.name == "postgresql":

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from include.order_cancel import erp as erp_system
 from include.order_cancel import omnitron as omnitron_system
+from include.order_cancel.adopting import check_same
 from include.order_cancel.erp import Erp
 from include.order_cancel.http import Endpoint, Request
 from include.order_cancel.journal import Journal
@@ -145,6 +146,10 @@ class Work:
         self.stop_reason = self.stop_reason or reason
         await self.writer.call(self.journal.stop, self.run.id, reason, kind)
 
+    async def give_back(self, row: Row) -> None:
+        """End the lease of a row for which nothing was done."""
+        await self.writer.call(self.journal.give_back, row)
+
     async def _open(self, settings: FlowSettings) -> Tools:
         endpoint = self._endpoint(settings.omnitron.conn_id)
         self.journal.lease_seconds = max(self.journal.lease_seconds, 300 + 2 * settings.erp.timeout_seconds)
@@ -169,7 +174,10 @@ class Work:
 
 @dataclass(slots=True)
 class Plan:
-    """One plan in the hands of one task. What the steps change is in memory until `commit`."""
+    """One plan in the hands of one task. What the steps change is in memory until `commit`.
+
+    Raises OtherOmnitron for a row of another Omnitron than the settings of this attempt lead to.
+    """
 
     row: Row
     work: Work
@@ -186,6 +194,9 @@ class Plan:
     _bodies: list[Body] = field(default_factory=list)
     _events: list[Event] = field(default_factory=list)
     _wire_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_same(self.tools.endpoint, self.row.host, f"plan {printable(self.row.name, 120)}")
 
     @property
     def settings(self) -> FlowSettings:

@@ -1,6 +1,7 @@
-"""A person's word about plans: into the journal, under the person's name. Nothing here sends anything.
+"""A person's word, about plans or about Omnitron's address: into the journal, under the person's name.
 
-What is due then is sent by an ordinary run, which the browser starts through Airflow's API as the user.
+Nothing here sends anything. What is due then is sent by an ordinary run, which the browser starts through Airflow's API
+as the user.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any, Literal
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from include.order_cancel.adopting import Naming, adopt, keep_apart
 from include.order_cancel.errors import OrderCancelError
+from include.order_cancel.http import check_endpoint
 from include.order_cancel.journal import Journal
 from include.order_cancel.rows import Row
 from include.order_cancel.scripts import strict_json
@@ -58,6 +61,27 @@ def decide(request: Request, flow: str, decision: Decision) -> dict[str, Any]:
     return {
         "plans": [_decided(journal, flow, row_id, decision.word, who, reason) for row_id in decision.rows]
     }
+
+
+class OmnitronWord(BaseModel):
+    """Whether the Omnitron `other` is the one that the flow's Connection points to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    other: str = Field(max_length=255)
+    same: bool
+    reason: str = Field("", max_length=2000)
+
+
+@routes.post("/flows/{flow}/omnitron")
+@needs(Right.ACT)
+def say_omnitron(request: Request, flow: str, said: OmnitronWord) -> dict[str, Any]:
+    """Carry the word into the journal: the rows go on under the new name, or stay apart. How many plans, open ones."""
+    door = door_of(request)
+    endpoint = door.endpoint(door.settings(flow).omnitron.conn_id)
+    check_endpoint(endpoint)
+    naming = Naming(flow, said.other, endpoint.identity, _who(request), said.reason.strip())
+    return {"plans": (adopt if said.same else keep_apart)(door.journal(), naming)}
 
 
 @routes.post("/flows/{flow}/plans/{row_id}/request")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import Request, Response
 
+from include.order_cancel.adopting import others
 from include.order_cancel.errors import SettingsError
 from include.order_cancel.rows import FINISHED, State
 from include.order_cancel.searching import RunSeen, counts_by_state, last_runs
@@ -24,6 +25,8 @@ class Flow:
     dag: Dag | None
     schedule: str | None
     problems: list[str]
+    omnitron: str
+    others: dict[str, int]
     last: RunSeen | None
     outcomes: dict[State, int]
     open: int
@@ -41,6 +44,7 @@ def flows(request: Request) -> Response:
     found = []
     for name in names:
         schedule, problems = _settings(door, name)
+        omnitron, unclear = _omnitrons(door, name)
         open_plans = sum(number for state, number in counts.get(name, {}).items() if state not in FINISHED)
         rights = (person.may(Right.ACT, name), person.may(Right.CONFIGURE, name))
         found.append(
@@ -49,6 +53,8 @@ def flows(request: Request) -> Response:
                 dags.get(name),
                 schedule,
                 problems,
+                omnitron,
+                unclear,
                 lasts.get(name),
                 outcomes.get(name, {}),
                 open_plans,
@@ -72,6 +78,15 @@ def _journal_facts(
         for (state, _), number in journal.run_counts(run.id).items():
             of_run[state] = of_run.get(state, 0) + number
     return lasts, outcomes, counts_by_state(journal, names)
+
+
+def _omnitrons(door: Door, name: str) -> tuple[str, dict[str, int]]:
+    """Whom the flow's Connection points to, and of which other Omnitrons it has plans that keep it from running."""
+    try:
+        identity = door.endpoint(door.settings(name).omnitron.conn_id).identity
+        return identity, others(door.journal(), name, identity)
+    except (NoJournal, SettingsError):
+        return "", {}
 
 
 def _settings(door: Door, name: str) -> tuple[str | None, list[str]]:

@@ -38,6 +38,34 @@ shape = {
 }
 print(json.dumps({"errors": bag.import_errors, "dags": shape}), file=open(sys.argv[-1], "w"))
 """
+TOLD = """
+import json, sys
+from types import SimpleNamespace
+from include.order_cancel import airflow_bridge as bridge
+from include.order_cancel.errors import RetryLater
+
+told = {}
+context = {"run_id": "manual 7", "params": {}, "ti": SimpleNamespace(try_number=1)}
+bridge._context, bridge._failed_tasks = lambda: context, lambda: []
+calls = {
+    "get_data": lambda: bridge.get_data_from_omnitron("cancels", 1),
+    "bulk": lambda: bridge.bulk("cancels", 1, 0),
+    "open_plans": lambda: bridge.open_plans("cancels", 1),
+    "carry_one": lambda: bridge.carry_one("cancels", 1, "mapping"),
+    "report": lambda: bridge.report("cancels", 1),
+    "gate": lambda: bridge.gate("cancels", 1),
+}
+for name, call in calls.items():
+    def task(around, *given):
+        told[name] = [around.flow, around.run_key]
+        raise RetryLater
+    setattr(bridge.flow_module, name, task)
+    try:
+        call()
+    except RetryLater:
+        pass
+print(json.dumps(told), file=open(sys.argv[-1], "w"))
+"""
 TASKS = ["login", "get_data_from_omnitron", "bulk", "open_plans", "report", "gate"]
 FIXED = {"order_cancel_maintenance", "order_cancel_watch"}  # not of one flow
 ALL_STEPS = [
@@ -48,20 +76,25 @@ ALL_STEPS = [
 class Bag(AirflowServer):
     """An Airflow home with a database, in which DAG files are parsed but nothing runs."""
 
-    def parse(self, *words: str) -> dict[str, Any]:
+    def said(self, text: str, *words: Any) -> dict[str, Any]:
+        """What a script writes as JSON into the file that it is given last."""
         answer = self.home / "answer.json"
-        script = self.home / "parse.py"
-        script.write_text(SCRIPT)
-        with self._kept("parse", sys.executable, script, ROOT / "dags", *words, answer) as parsing:
-            assert parsing.wait(60) == 0, parsing.tail()
+        script = self.home / "script.py"
+        script.write_text(text)
+        with self._kept("script", sys.executable, script, *words, answer) as running:
+            assert running.wait(60) == 0, running.tail()
         found: dict[str, Any] = json.loads(answer.read_text())
+        return found
+
+    def parse(self, *words: str) -> dict[str, Any]:
+        found = self.said(SCRIPT, ROOT / "dags", *words)
         assert found["errors"] == {}
         dags: dict[str, Any] = found["dags"]
         return dags
 
 
 @pytest.fixture(scope="module")
-def parse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Bag:
     flows = {
         "cancels": settings(schedule="*/5 * * * *", timezone="Europe/Istanbul"),
         "scripted": settings(script="def transform(plan, attributes):\n    return plan\n"),
@@ -75,6 +108,11 @@ def parse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, A
         },
     )
     bag._prepare(120)
+    return bag
+
+
+@pytest.fixture(scope="module")
+def parse(bag: Bag) -> Callable[..., dict[str, Any]]:
     return cache(bag.parse)  # a parse takes three seconds
 
 
@@ -137,3 +175,9 @@ def test_the_maintenance_prunes_each_flow_daily(parse: Callable[..., dict[str, A
     assert "'17 3 * * *'" in dag["schedule"]
     assert dag["upstream"] == {"flows": [], "prune": ["flows"], "give_space_back": ["prune"]}
     assert "safe to clear" in dag["doc"]
+
+
+def test_every_task_of_a_run_is_told_which_run_is_its_own(bag: Bag) -> None:
+    tasks = ["get_data", "bulk", "open_plans", "carry_one", "report", "gate"]
+
+    assert bag.said(TOLD) == {name: ["cancels", "manual 7"] for name in tasks}

@@ -462,6 +462,71 @@ def test_a_plan_number_of_two_omnitrons_needs_the_host(flow: Flow, run: Command)
     assert clear.code == 0
 
 
+# adopt
+
+
+def moved(flow: Flow) -> tuple[str, str]:
+    """A plan is left open, then the Connection names Omnitron in another way: both names."""
+    flow.erp.simulator.fail("refuse", plan=5001, times=1)
+    flow.run()
+    return flow.endpoint("omnitron").identity, f"http://localhost:{flow.omnitron.port}/"
+
+
+def test_a_person_says_that_it_is_the_same_omnitron(flow: Flow, run: Command) -> None:
+    old, new = moved(flow)
+
+    said = run("adopt", "--from", f"http://{old.upper()}/", "--to", new, "--reason", "it has moved")
+
+    name = f"localhost:{flow.omnitron.port}"
+    assert said.code == 0
+    assert f"flow cancels: 3 plans of {old} are known as {name} now; the next run goes on" in said.out
+    assert {row.host for row in flow.rows().values()} == {name}
+    assert "adopted" in run("plan", "5001").out
+    assert f"{old} is {name}, it has moved" in run("plan", "5001").out
+
+
+def test_a_person_says_that_it_is_another_omnitron(flow: Flow, run: Command) -> None:
+    old, new = moved(flow)
+    before = flow.rows()
+
+    said = run("adopt", "--from", old, "--to", new, "--other")
+
+    assert said.code == 0
+    assert f"{old} is another Omnitron than localhost:{flow.omnitron.port}. What it" in said.out
+    assert "has open (1 plan) stays as it is" in said.out
+    assert flow.rows() == before
+
+
+def test_adopting_what_is_not_there_says_what_is(flow: Flow, run: Command) -> None:
+    old, new = moved(flow)
+
+    said = run("adopt", "--from", "no.example", "--to", new)
+
+    assert said.code == 1
+    assert f"flow cancels has no plans of no.example, only of {old}" in said.err
+
+
+def test_the_new_address_is_a_whole_one(flow: Flow, run: Command) -> None:
+    old, _ = moved(flow)
+
+    said = run("adopt", "--from", old, "--to", "new.example:443")
+
+    assert said.code == 1
+    assert "not an http:// or https:// address" in said.err
+    assert {row.host for row in flow.rows().values()} == {old}
+
+
+def test_nothing_is_adopted_from_under_a_task(flow: Flow, run: Command) -> None:
+    old, new = moved(flow)
+    lease(flow, "5001")
+
+    said = run("adopt", "--from", old, "--to", new)
+
+    assert said.code == 1
+    assert "a task works on its plans; try again after it, or in" in said.err
+    assert {row.host for row in flow.rows().values()} == {old}
+
+
 # export
 
 

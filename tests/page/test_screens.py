@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from include.order_cancel.http import Endpoint
 from include.order_cancel.journal import Journal
 from include.order_cancel.placing import Placing
 from include.order_cancel.rows import Body, Event, Listed, Move, Row, State
@@ -301,3 +302,58 @@ def test_an_edit_that_is_no_json_is_refused(site: Site, page_journal: Journal) -
 
     assert site.post(f"{path_of(row)}/request", {"content": "{", "reason": "x"}).status_code == 422
     assert site.post(f"{path_of(row)}/request", {"content": "{}", "reason": " "}).status_code == 422
+
+
+# Another Omnitron
+
+
+def points_to(site: Site, address: str) -> None:
+    site.door.endpoints["omnitron"] = Endpoint("omnitron", address, "omnitron", "hunter2")
+
+
+def test_a_flow_that_points_elsewhere_says_whose_plans_it_has(site: Site, page_journal: Journal) -> None:
+    a_plan(page_journal, State.FAILED)
+    points_to(site, "https://new.example/")
+    shown = site.get("flows").text
+    to_a_viewer = site.get("flows", "viewer").text
+    points_to(site, "https://Omnitron.Example:443")
+
+    words = f"points to Omnitron new.example, but it has plans of {HOST} (1 open)"
+    assert words in shown
+    assert words in to_a_viewer
+    assert f'data-other="{HOST}" data-same="yes"' in shown
+    assert "data-same" not in to_a_viewer
+    assert "hunter2" not in shown
+    assert "has plans of" not in site.get("flows").text
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_person_says_on_the_page_which_omnitron_it_is(
+    site: Site, page_journal: Journal, same: bool
+) -> None:
+    row = a_plan(page_journal, State.FAILED)
+    points_to(site, "https://new.example")
+    said = {"other": HOST, "same": same, "reason": "moved"}
+
+    refused = site.post(f"flows/{FLOW}/omnitron", said, "viewer")
+    answer = site.post(f"flows/{FLOW}/omnitron", said)
+
+    assert (refused.status_code, answer.status_code) == (403, 200)
+    assert answer.json() == {"plans": 1}
+    assert page_journal.row(row.id).host == ("new.example" if same else HOST)
+    assert "has plans of" not in site.get("flows").text
+    details = [event.detail for event in page_journal.journey(row.id)[0] if event.what == "adopted"]
+    assert details == ([f"editor: {HOST} is new.example, moved"] if same else [])
+
+
+def test_what_cannot_be_said_of_an_omnitron_is_refused_in_words(site: Site, page_journal: Journal) -> None:
+    a_plan(page_journal, State.FAILED)
+    said = {"other": "no.example", "same": True}
+    without_connection = site.post(f"flows/{FLOW}/omnitron", said)
+    points_to(site, "https://new.example")
+
+    unknown = site.post(f"flows/{FLOW}/omnitron", said)
+
+    assert without_connection.status_code == 422
+    assert unknown.status_code == 409
+    assert f"has no plans of no.example, only of {HOST}" in unknown.json()["error"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, insert, inspect, text
+from sqlalchemy import Table, create_engine, insert, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from include.order_cancel import journal as journal_module
@@ -1235,3 +1235,18 @@ def test_open_plans_are_those_of_the_flow_that_is_asked_about(journal: Journal) 
     assert journal.open_plans(FLOW)[0] == 2
     assert journal.open_plans("refunds")[0] == 1
     assert journal.open_plans("another") == (0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "table", [schema.plans, schema.runs, schema.members], ids=lambda table: str(table.name)
+)
+def test_a_number_is_given_once_whatever_is_deleted(journal: Journal, table: Table) -> None:
+    numbers: list[int] = []
+    for key in ("first", "second", "third"):
+        with journal.transaction() as (connection, _):
+            for one in (schema.members, schema.events, schema.bodies, schema.plans, schema.runs):
+                connection.execute(one.delete())
+        journal.take_page(a_run(journal, key), [listed(1)], Placing())
+        numbers += [record.id for record in journal.ask(table.select())]
+
+    assert len(set(numbers)) == 3

@@ -318,8 +318,9 @@ def test_a_next_page_that_is_no_address_here_is_refused(following: Any) -> None:
     failed_listing(BadListing, page([1], following))
 
 
-def test_a_next_page_of_another_scheme_is_asked_on_our_own_origin() -> None:
-    found, server = listing(page([1], f"https://127.0.0.1{LIST}?cursor=abc%2B"), page([2]))
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1.", "127.0.0.1:443", "１２７.０.０.１"])
+def test_a_next_page_of_another_scheme_or_spelling_is_asked_on_our_own_origin(host: str) -> None:
+    found, server = listing(page([1], f"https://{host}{LIST}?cursor=abc%2B"), page([2]))
 
     assert found == [1, 2]
     assert server.requests[1].target == f"{LIST}?cursor=abc%2B"

@@ -1,11 +1,14 @@
-"""Commands that carry a person's word into the journal: `resolve`, `resend`, `dismiss`."""
+"""Commands that carry a person's word into the journal: `resolve`, `resend`, `dismiss`, `adopt`."""
 
 from __future__ import annotations
 
 import argparse
 
+from include.order_cancel.adopting import Naming, as_known, keep_apart
+from include.order_cancel.adopting import adopt as adopt_rows
 from include.order_cancel.cli import places
-from include.order_cancel.cli.output import NoSuchPlan, Said, UsageError, person
+from include.order_cancel.cli.output import NoSuchPlan, Said, UsageError, counted, person
+from include.order_cancel.http import Endpoint, check_endpoint
 from include.order_cancel.journal import Journal
 from include.order_cancel.rows import Row
 from include.order_cancel.text import printable
@@ -43,6 +46,26 @@ def dismiss(given: argparse.Namespace) -> Said:
         row = _newest(journal, given)
         after = journal.dismiss(row.id, who=person(), reason=_reason(given))
     return Said(f"{_moved(row, after)}; nothing more is sent or written for it")
+
+
+def adopt(given: argparse.Namespace) -> Said:
+    """Say of an Omnitron whose plans are open whether it is the one that the flow's Connection points to."""
+    endpoint = Endpoint("--to", given.to) if given.to is not None else places.omnitron(given.flow)
+    check_endpoint(endpoint)
+    with places.journal(given.journal) as journal:
+        other = as_known(journal, given.flow, given.host)
+        naming = Naming(given.flow, other, endpoint.identity, person(), (given.reason or "").strip())
+        number = (keep_apart if given.other else adopt_rows)(journal, naming)
+    if given.other:
+        return Said(
+            f"flow {given.flow}: {other} is another Omnitron than {naming.identity}. What it has open "
+            f"({counted(number, 'plan')}) stays as it is, and runs begin all the same. `dismiss` what is settled by "
+            "hand; the rest goes on once the Connection points there again"
+        )
+    return Said(
+        f"flow {given.flow}: {counted(number, 'plan')} of {other} are known as {naming.identity} now; "
+        "the next run goes on with what is open"
+    )
 
 
 def _newest(journal: Journal, given: argparse.Namespace) -> Row:

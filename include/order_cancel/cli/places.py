@@ -100,6 +100,14 @@ def endpoints(
     )
 
 
+def omnitron(flow: str) -> Endpoint:
+    """The Connection to Omnitron that a flow's settings name."""
+    found = settings(flow, None)
+    with bridge() as airflow:
+        endpoint: Endpoint = airflow.model_endpoint(found.omnitron.conn_id)
+        return endpoint
+
+
 def _endpoint(conn_id: str, url: str, prefix: str) -> Endpoint:
     from include.order_cancel.http import Endpoint  # noqa: PLC0415 (aiohttp)
 

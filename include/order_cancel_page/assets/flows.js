@@ -1,4 +1,5 @@
-// New, copied and deleted flows: Airflow's Variables, written through its API as the user.
+// New, copied and deleted flows: Airflow's Variables, written through its API as the user. And whose plans a flow has
+// whose Connection points to another Omnitron: into the journal, through this page.
 
 import { Refused, askAirflow, askPage, say } from "./page.js";
 
@@ -65,7 +66,7 @@ dialog.querySelector("form").addEventListener("submit", async (event) => {
 });
 
 document.addEventListener("click", async (event) => {
-  const { copy, open, delete: gone, new: fresh } = event.target.dataset;
+  const { copy, open, delete: gone, new: fresh, flow: ofFlow, other, same } = event.target.dataset;
   if (fresh !== undefined) {
     const words = "It begins without a schedule and with settings that are still to be filled in; until then its runs fail and send nothing.";
     askName("New flow", words, "Create", (flow) => create(flow, JSON.stringify(NEW)));
@@ -82,6 +83,16 @@ document.addEventListener("click", async (event) => {
       if (flow !== gone) throw new Error(`Write ${gone} to delete it.`);
       await remove(gone);
       say(`${gone} is deleted.`);
+    });
+  } else if (same !== undefined) {
+    const title = same === "yes" ? `${other} is the same Omnitron` : `${other} is another Omnitron`;
+    const words =
+      same === "yes"
+        ? "All plans of it go on under the new address, and what was sent is not sent again."
+        : "Its plans stay as they are and are not sent while the Connection points elsewhere; runs begin all the same.";
+    askName(title, `${words} Write the flow's name to say so.`, "Say so", async (flow) => {
+      if (flow !== ofFlow) throw new Error(`Write ${ofFlow} to say so.`);
+      await askPage("POST", `flows/${encodeURIComponent(flow)}/omnitron`, { other, same: same === "yes" });
     });
   }
 });

@@ -35,6 +35,7 @@ _TABLES = [
     "transactions",
     "stops",
     "rests",
+    "omnitrons",
 ]
 NAMED = [
     "save_snapshot",
@@ -50,6 +51,7 @@ NAMED = [
     "commit_run",
     "open_members",
     "claim",
+    "give_back",
     "resolve",
     "dismiss",
     "resend",
@@ -84,6 +86,7 @@ class Database:
             if self.engine.dialect.name == "sqlite":
                 for name in names:
                     connection.exec_driver_sql(f"DELETE FROM {name}")  # noqa: S608
+                connection.exec_driver_sql("DELETE FROM sqlite_sequence")
             else:
                 connection.exec_driver_sql(f"TRUNCATE {', '.join(names)} RESTART IDENTITY")
 
