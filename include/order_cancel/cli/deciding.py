@@ -63,7 +63,7 @@ def adopt(given: argparse.Namespace) -> Said:
             "hand; the rest goes on once the Connection points there again"
         )
     return Said(
-        f"flow {given.flow}: {counted(number, 'plan')} of {other} are known as {naming.identity} now; "
+        f"flow {given.flow}: what it has of {other} ({counted(number, 'plan')}) is known as {naming.identity} now; "
         "the next run goes on with what is open"
     )
 
