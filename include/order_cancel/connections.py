@@ -89,7 +89,8 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(limit=0, **options)
-        self._factory = functools.partial(KeptConnection, loop=self._loop)
+        kind: type[ResponseHandler] = KeptConnection
+        self._factory = functools.partial(kind, loop=self._loop)
 
 
 def kept(connection: Connection) -> KeptConnection:
