@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from include.order_cancel import schema
 from include.order_cancel.errors import JournalDown, LeaseLost, OrderCancelError, RowBusy
 from include.order_cancel.journal import ALIVE_SECONDS, Journal, OnTheWire, idempotency_key
 from include.order_cancel.placing import Placing
-from include.order_cancel.restoring import note_restore
+from include.order_cancel.restoring import JournalBehind, check_not_behind, note_restore
 from include.order_cancel.rows import Body, Event, Move, Post, Relation, Row, Run, State
 from tests.journal_fixtures import (
     FLOW,
@@ -1188,3 +1189,13 @@ def test_one_host_s_longer_wish_leaves_another_s_as_it_is(journal: Journal) -> N
     journal.rest_write("two.example", 3600.0)
 
     assert journal.rest_read("one.example") <= 10.0
+
+
+def test_another_flow_s_later_question_does_not_make_an_older_journal_new(journal: Journal) -> None:
+    now = journal.now()
+    theirs = a_run(journal, flow="refunds")
+    journal.commit_run(theirs, fan_out=50, lots=4, counts={}, queried_at=now)
+
+    check_not_behind(journal, "refunds", datetime.fromtimestamp(now - 10, UTC))
+    with pytest.raises(JournalBehind):
+        check_not_behind(journal, FLOW, datetime.fromtimestamp(now - 10, UTC))
