@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Table, create_engine, insert, inspect, text
+from sqlalchemy import Table, create_engine, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from include.order_cancel import journal as journal_module
@@ -25,6 +26,7 @@ from include.order_cancel import schema
 from include.order_cancel.errors import JournalDown, LeaseLost, OrderCancelError, RowBusy
 from include.order_cancel.journal import ALIVE_SECONDS, Journal, OnTheWire, idempotency_key
 from include.order_cancel.placing import Placing
+from include.order_cancel.restoring import JournalBehind, check_not_behind, note_restore
 from include.order_cancel.rows import Body, Event, Move, Post, Relation, Row, Run, State
 from tests.journal_fixtures import (
     FLOW,
@@ -1250,3 +1252,127 @@ def test_a_number_is_given_once_whatever_is_deleted(journal: Journal, table: Tab
         numbers += [record.id for record in journal.ask(table.select())]
 
     assert len(set(numbers)) == 3
+
+
+# Another flow, another host
+
+
+def a_run_of(journal: Journal, flow: str, host: str, key: str = "run 1") -> Run:
+    return journal.begin_run(flow, key, f"home of {host}", host, {})
+
+
+OTHERS = [
+    pytest.param("refunds", HOST, id="another flow"),
+    pytest.param(FLOW, "two.example", id="another host"),
+]
+
+
+def test_a_flow_s_first_run_waits_for_no_other_flow_s_turn(journal: Journal) -> None:
+    journal.take_turn(a_run(journal, flow="refunds").id, 3600.0)
+
+    assert journal.take_turn(a_run(journal).id, 1.0) == 0.0
+
+
+@pytest.mark.parametrize(("flow", "host"), OTHERS)
+def test_what_another_flow_or_host_has_open_is_not_taken(journal: Journal, flow: str, host: str) -> None:
+    theirs = a_run_of(journal, flow, host)
+    journal.take_page(theirs, [listed(1)], Placing())
+    journal.finish_run(theirs.id)
+
+    assert journal.take_open(a_run_of(journal, FLOW, HOST, "run 2"), Placing()) == {}
+
+
+def test_a_restore_puts_no_other_flow_s_plans_in_doubt(journal: Journal) -> None:
+    note_restore(journal, "refunds", "a tester")
+
+    journal.take_page(a_run(journal), [listed(1)], Placing())
+
+    assert [row.state for row in journal.find(FLOW)] == [State.FETCHED]
+
+
+@pytest.mark.parametrize(("flow", "host"), OTHERS)
+def test_another_flow_s_or_host_s_generations_are_its_own(journal: Journal, flow: str, host: str) -> None:
+    run, rows = with_plans(journal, 1)
+    settle(journal, run, rows["1"], State.DONE)
+    theirs = a_run_of(journal, flow, host)
+    journal.take_page(theirs, [listed(1)], Placing())
+    (there,) = (row for row in journal.find(flow) if row.host == host)
+    settle(journal, theirs, there, State.DONE)
+    journal.resend(there.id, who="a tester", reason="again")
+
+    assert rows["1"].id in {row.id for row in journal.find(FLOW)}
+    assert journal.resend(rows["1"].id, who="a tester", reason="again").generation == 2
+    expected = [1, 2] if flow != FLOW else [1, 2, 1, 2]
+    assert [row.generation for row in journal.generations(FLOW, "1")] == expected
+
+
+@pytest.mark.parametrize(("flow", "host"), OTHERS)
+def test_another_flow_s_or_host_s_plans_are_of_another_transaction(
+    journal: Journal, flow: str, host: str
+) -> None:
+    journal.take_page(a_run(journal), [listed(1, transaction="800002")], Placing())
+    journal.take_page(a_run_of(journal, flow, host), [listed(2, transaction="800002")], Placing())
+
+    assert [row.pk for row in journal.of_transaction(HOST, FLOW, "800002")] == ["1"]
+    assert [row.pk for row in journal.of_transaction(host, flow, "800002")] == ["2"]
+
+
+@pytest.mark.parametrize(("flow", "host"), OTHERS)
+def test_another_flow_s_or_host_s_transactions_are_its_own(journal: Journal, flow: str, host: str) -> None:
+    journal.note_transactions(host, flow, ["1"], "mapped")
+    journal.note_transactions(host, flow, ["2"], "mapping")
+
+    journal.free_transaction(HOST, FLOW, "2")
+
+    assert journal.known_transactions(HOST, FLOW, ["1"]) == set()
+    assert journal.known_transactions(host, flow, ["1"]) == {"1"}
+    question = select(schema.transactions.c.state).where(schema.transactions.c.pk == "2")
+    assert [state for (state,) in journal.ask(question)] == ["mapping"]
+
+
+def test_a_flow_is_silent_though_another_succeeds(journal: Journal, journal_url: str) -> None:
+    journal.succeed(a_run(journal, flow="refunds").id)
+    run = a_run(journal)
+    let_pass(journal_url, schema.runs, run.id, started_at=7.0)
+
+    assert journal.silent_since(FLOW) == 7.0
+
+
+def test_a_flow_that_never_ran_is_watched_from_its_own_first_question_on(
+    journal: Journal, journal_url: str
+) -> None:
+    journal.silent_since("refunds")
+    with journal.transaction() as (connection, _):
+        connection.execute(schema.alerts.update().values(at=7.0))
+
+    assert journal.silent_since(FLOW) > 7.0
+    assert journal.silent_since("refunds") == 7.0
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_alerts_of_another_flow_are_not_forgotten(journal: Journal, others: bool) -> None:
+    for flow in (FLOW, "refunds"):
+        journal.remember_alerts(flow, "doubt", ["1"], "somebody")
+
+    journal.forget_alerts(FLOW, "doubt", [] if others else ["1"], "somebody", others=others)
+
+    assert journal.remember_alerts("refunds", "doubt", ["1"], "somebody") == []
+    assert journal.remember_alerts(FLOW, "doubt", ["1"], "somebody") == ["1"]
+
+
+def test_one_host_s_longer_wish_leaves_another_s_as_it_is(journal: Journal) -> None:
+    journal.rest_write("one.example", 10.0)
+
+    journal.rest_write("two.example", 3600.0)
+
+    assert journal.rest_read("one.example") <= 10.0
+
+
+def test_another_flow_s_later_question_does_not_make_an_older_journal_new(journal: Journal) -> None:
+    now = journal.now()
+    theirs = a_run(journal, flow="refunds")
+    journal.commit_run(theirs, fan_out=50, lots=4, counts={}, queried_at=now)
+
+    check_not_behind(journal, "refunds", datetime.fromtimestamp(now - 10, UTC))
+    with pytest.raises(JournalBehind):
+        check_not_behind(journal, FLOW, datetime.fromtimestamp(now - 10, UTC))

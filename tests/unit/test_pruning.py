@@ -127,6 +127,21 @@ def test_another_flow_is_left_alone(journal: Journal, journal_url: str) -> None:
     assert prune_flow(journal, "another", KEEP) == {}
 
 
+def test_another_flow_s_runs_and_alerts_stay(journal: Journal, journal_url: str) -> None:
+    first, ours = a_run(journal, flow="refunds"), a_run(journal)
+    second = a_run(journal, "run 2", flow="refunds")
+    for run in (ours, first, second):
+        journal.finish_run(run.id)
+        let_pass(journal_url, schema.runs, run.id, started_at=journal.now() - 366 * DAY)
+    journal.remember_alerts("refunds", "doubt", ["1"], "somebody")
+    with journal.transaction() as (connection, _):
+        connection.execute(schema.alerts.update().values(at=1.0))
+
+    assert prune_flow(journal, FLOW, KEEP) == {}
+    assert [journal.run(run.id).flow for run in (ours, first, second)] == [FLOW, "refunds", "refunds"]
+    assert journal.remember_alerts("refunds", "doubt", ["1"], "somebody") == []
+
+
 def test_runs_without_plans_go_but_the_newest_stays(journal: Journal, journal_url: str) -> None:
     over(journal, journal_url, 1, days=400)
     over(journal, journal_url, 2, days=399)

@@ -9,19 +9,23 @@ from sqlalchemy import create_engine, event, insert, text
 
 from include.order_cancel import schema
 from include.order_cancel.journal import Journal
+from include.order_cancel.placing import Placing
 from include.order_cancel.rows import Relation, State
 from include.order_cancel.searching import (
     Wanted,
     by_day,
     counts_by_state,
+    has_snapshot,
     last_runs,
     narrowed,
     oldest_open,
     places_of,
     plan_at,
+    runs_named,
     search,
+    snapshots,
 )
-from tests.journal_fixtures import FLOW, HOST, settle, with_plans
+from tests.journal_fixtures import FLOW, HOST, a_run, listed, settle, with_plans
 
 OTHER = "refunds"
 
@@ -167,3 +171,29 @@ def test_a_plan_is_found_by_its_mapped_index_and_knows_it(journal: Journal) -> N
     assert [plan_at(journal, run.id, index) for index in range(4)] == [*(rows[pk].id for pk in order), None]
     assert [places_of(journal, rows[pk].id)[run.id].map_index for pk in order] == [0, 1, 2]
     assert last_runs(journal, (FLOW, OTHER))[FLOW].run_key == run.run_key
+
+
+def test_what_is_asked_of_one_flow_shows_nothing_of_another(journal: Journal) -> None:
+    for flow in (FLOW, OTHER):
+        run = a_run(journal, flow=flow)
+        journal.take_page(run, [listed(5001)], Placing())
+        journal.save_snapshot(flow, f"digest of {flow}", {})
+
+    assert [row.flow for row in search(journal, Wanted((OTHER,), number="5001")).rows] == [OTHER]
+    assert list(last_runs(journal, (OTHER,))) == [OTHER]
+    assert [run.flow for run in runs_named(journal, OTHER, "run 1")] == [OTHER]
+    assert counts_by_state(journal, (OTHER,)) == {OTHER: {State.FETCHED: 1}}
+    assert sum(number for *_, number in by_day(journal, (OTHER,), 0.0)) == 1
+    assert [snapshot.digest for snapshot in snapshots(journal, OTHER)] == [f"digest of {OTHER}"]
+    assert has_snapshot(journal, OTHER, f"digest of {OTHER}")
+    assert not has_snapshot(journal, OTHER, f"digest of {FLOW}")
+
+
+def test_a_plan_number_finds_one_plan_of_each_host(journal: Journal) -> None:
+    for host in (HOST, "two.example"):
+        run = journal.begin_run(FLOW, "run 1", f"home of {host}", host, {})
+        journal.take_page(run, [listed(5001)], Placing())
+
+    found = search(journal, Wanted((FLOW,), number="5001")).rows
+
+    assert sorted(row.host for row in found) == sorted([HOST, "two.example"])
