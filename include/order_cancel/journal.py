@@ -977,7 +977,8 @@ class Journal:
             raise OrderCancelError(f"the journal knows no row {plan_id}")
         row = _row(found)
         leased = row.lease_until - now if row.owner else 0.0
-        wait = max(leased, self._wire_seconds_left(row, now) if row.state is State.SENDING else 0.0)
+        sending = row.state is State.SENDING and bool(row.owner)
+        wait = max(leased, self._wire_seconds_left(row, now) if sending else 0.0)
         if wait > 0:
             raise RowBusy(f"plan {row.name}: a task works on it; try again after it, or in {wait:.0f} s")
         connection.execute(update(plans).where(plans.c.id == plan_id).values(fence=row.fence + 1))
@@ -1458,7 +1459,8 @@ def _boot_id() -> str:
 
 
 def _why_busy(row: Row, elsewhere: bool, on_the_wire: float) -> RowBusy | None:
-    if row.state is State.SENDING and on_the_wire > 0:
+    # A task that gave its lease back has nothing on the wire; one that died has not.
+    if row.state is State.SENDING and row.owner and on_the_wire > 0:
         return OnTheWire(
             f"plan {row.name}: an earlier task's request may still be under way for {on_the_wire:.0f} s",
             on_the_wire,

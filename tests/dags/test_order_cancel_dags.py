@@ -45,7 +45,8 @@ from include.order_cancel import airflow_bridge as bridge
 from include.order_cancel.errors import RetryLater
 
 told = {}
-context = {"run_id": "manual 7", "params": {}, "ti": SimpleNamespace(try_number=1)}
+run = SimpleNamespace(conf={})
+context = {"run_id": "manual 7", "params": {}, "dag_run": run, "ti": SimpleNamespace(try_number=1)}
 bridge._context, bridge._failed_tasks = lambda: context, lambda: []
 calls = {
     "get_data": lambda: bridge.get_data_from_omnitron("cancels", 1),

@@ -21,6 +21,10 @@ COMPLETED = {
 }
 
 
+async def at_once(seconds: float) -> None:
+    """A wait that takes no time."""
+
+
 def looks(flow: Flow, pk: int = 5001) -> int:
     """How often the plan itself was read."""
     return sum(call.path.endswith(f"/{pk}/") for call in flow.omnitron.simulator.calls("GET"))
@@ -193,6 +197,7 @@ def test_what_changed_while_a_plan_was_in_doubt_is_not_sent_as_it_was(
     make_flow: MakeFlow, policy: str, change: dict[str, str], settled: str
 ) -> None:
     flow = make_flow(1, erp__in_doubt=policy, erp__lookup=LOOKUP)
+    flow.http = {"sleep": at_once}
     flow.erp.simulator.fail("answer", path="/documents", status=500, times=3)
     flow.erp.simulator.fail("drop", plan=5001, times=3, effect=False)
     flow.run()
@@ -220,6 +225,7 @@ def test_other_content_of_a_plan_that_had_arrived_after_all_is_told(
 ) -> None:
     kind = COMPLETED if flow_kind == "completed" else {}
     flow = make_flow(1, erp__in_doubt="hold", erp__lookup=LOOKUP, mapping=MAPPING, **kind)
+    flow.http = {"sleep": at_once}
     flow.erp.simulator.fail("drop", plan=5001, times=1, effect=True)
     flow.run()
     booked = amounts(flow)
@@ -241,6 +247,7 @@ def test_other_content_of_a_plan_that_had_arrived_after_all_is_told(
 
 def test_a_changed_plan_that_a_person_sends_again_goes_out_as_it_is_now(make_flow: MakeFlow) -> None:
     flow = make_flow(1, erp__in_doubt="lookup", erp__lookup=LOOKUP, mapping=MAPPING)
+    flow.http = {"sleep": at_once}
     flow.erp.simulator.fail("answer", path="/documents", status=500, times=3)
     flow.erp.simulator.fail("drop", plan=5001, times=3, effect=False)
     flow.run()

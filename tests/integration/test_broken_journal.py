@@ -20,8 +20,9 @@ from tests.journal_fixtures import let_deadline_pass
 
 
 def spoil(flow: Flow, pragma: str) -> None:
-    """Every new connection to the journal begins with this."""
+    """Every new connection to the journal begins with this; its file has no free pages left."""
     with flow.journal() as journal:
+        journal.release_pages(10_000)
         engine = journal._reader
     engine.dispose()
 
