@@ -37,6 +37,10 @@ class Process:
         self.dead = self.doomed = self.done = self.waits = False
         self.lost_at = FOREVER
         self.frozen_at = -FOREVER  # when it last woke up from a freeze
+        self.frozen_seconds = 0.0
+        self.began = 0.0
+        self.run: int | None = None  # the run that it is a task of
+        self.again = False  # Airflow tries it again, or it was cleared
         self.value: Any = None
         self.error: BaseException | None = None
 
@@ -95,7 +99,7 @@ class World:
     def spawn(self, name: str, body: Callable[[], Any], home: Any = None, mortal: bool = False) -> Process:
         """Start a process; it runs when the scheduler picks it."""
         process = Process(name, home, mortal)
-        process.wake = self.now
+        process.wake = process.began = self.now
 
         def run() -> None:
             try:
@@ -140,12 +144,17 @@ class World:
     def _advance(self) -> None:
         earliest = min((process.wake for process in self.processes), default=FOREVER)
         if self._timers and self._timers[0][0] <= earliest:
-            self.now, _, act = heapq.heappop(self._timers)
+            moment, _, act = heapq.heappop(self._timers)
+            self.now = max(self.now, moment)
             act()
             return
         if earliest == FOREVER:
             raise RuntimeError(f"nobody can go on: {self.processes}")
-        self.now = earliest
+        self.now = max(self.now, earliest)
+
+    def lag(self, seconds: float) -> None:
+        """Time passes while nobody else gets a turn: a pause inside a transaction."""
+        self.now += seconds
 
     def pause(self, until: float) -> None:
         """Let others run; the current process goes on at `until` or later."""
@@ -236,6 +245,7 @@ class World:
             process.lost_at = self.now + LOST_AFTER
         self.pause(self.now + seconds)
         process.frozen_at = self.now
+        process.frozen_seconds += seconds
         if process.lost_at <= self.now:
             self.risen.append(process)
         self.note("awake again")
