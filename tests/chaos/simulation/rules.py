@@ -373,6 +373,13 @@ class Rules:
             if one.key == sent.key:
                 one.undone = one.refused = True
 
+    def not_there(self, key: str) -> None:
+        """A lookup's word that is true: the ERP has nothing under this key, and will have nothing."""
+        same = [one for of_plan in self.sent.values() for one in of_plan if one.key == key]
+        if not any(one.pending or one.effects for one in same):
+            for one in same:
+                one.undone = True
+
     def taken(self, sent: Sent, word: str) -> None:
         """The ERP has taken it, by its word in the answer."""
         if word == "continue":

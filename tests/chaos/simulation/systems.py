@@ -151,6 +151,8 @@ class Wire:
         world.point(f"{kind}: answered")
         if sent is not None:
             self._heard(sent, reply)
+        elif kind == "ERP lookup" and reply.status == 404 and reply.page is None:
+            self.rules.not_there(urlsplit(request.url).path.rpartition("/")[2])
         headers = {
             "Date": formatdate(world.true_time() + self.omnitron.skew, usegmt=True),
             "Content-Type": reply.content_type,
