@@ -19,7 +19,7 @@ from include.order_cancel.rows import State
 from tests.chaos.simulation.points import POINTS
 from tests.chaos.simulation.rules import FINAL, Rules
 from tests.chaos.simulation.seams import Database, SimulatedJournal, let_in, loaded
-from tests.chaos.simulation.systems import CUSTOM_RESPONSE, ERP, OMNITRON, Erp, Omnitron, Wire, _iso
+from tests.chaos.simulation.systems import CUSTOM_RESPONSE, ERP, HABITS, OMNITRON, Erp, Omnitron, Wire, _iso
 from tests.chaos.simulation.world import EPOCH, Process, World
 
 FLOW = "simulated"
@@ -198,6 +198,8 @@ class History:
 
     def _set_fate(self) -> None:
         world, draw = self.world, self.world.random
+        if self.seed % 2:
+            self.wire.habit = HABITS[self.seed // 2 % len(HABITS)]
         world.target = self.options.target
         world.target_after = draw.choice((0, 0, 0, 1, 2, 5))
         world.kills_left = draw.choice((0, 0, 1, 2, 4))
@@ -336,7 +338,7 @@ class History:
                 self.erp.refuses[pk] = 99
             if self._own_script and draw.random() < 0.4:
                 self.erp.busy[pk] = draw.choice((1, 2))
-            if self._own_script and self.options.honours_key and draw.random() < 0.3:
+            elif self._own_script and self.options.honours_key and draw.random() < 0.4:
                 self.erp.shy[pk] = draw.choice((1, 2))
             if self._own_script and draw.random() < 0.3:
                 self.erp.rejects.add(pk)

@@ -34,6 +34,13 @@ REFUSALS = OWN_REFUSALS | {301, 307, 308, 402, 403, 404, 405, 406, 411, 413, 414
 REFUSALS |= {423, 424, 426, 428, 431, 451}
 # What a gateway likes to answer after a request has reached the system.
 _TELLING_NOTHING = (302, 303, 460, 499, 500, 501, 502, 503, 503, 504, 505, 520, 522, 524, 529, 598, 200)
+# What one history's gateway answers again and again, in place of the ERP: after it booked, or before it saw anything.
+HABITS = (
+    *(f"{status} hides" for status in (503, 302, 520, 501, 303, 503, 598, 200, 505, 522, 529, 499)),
+    *(f"{status} instead" for status in (429, 404, 200, 403, 408, 302, 429, 413, 425, 405)),
+    "slow",
+    "slow",
+)
 _ANY_AFTER = tuple(status for status in range(100, 600) if status not in NOT_DONE | REFUSALS | {401})
 _ANY_BEFORE = tuple(status for status in range(100, 600) if status not in OWN_REFUSALS and status != 401)
 # How long a slow ERP may still be at work after its sender has given up: less than `erp.lookup.after_seconds`.
@@ -46,6 +53,7 @@ GATEWAY_404_FOR_A_PLAN = False
 _BEFORE = ("refused", "reset before", "timeout before", "500 before", "503", "429", "408")
 _AFTER = ("reset after", "timeout after", "500 after", "502 after")
 _TOKEN = ("401",)
+_AT_ONCE = ("403", "401", "503", "429", "429 long", "408", "409", "500 before")
 _GATEWAY = ("page before", "page after", "page after")
 _OF_KIND = {
     "Omnitron login": _BEFORE + _AFTER + ("403",),
@@ -103,13 +111,15 @@ class Wire:
     omnitron: Omnitron
     erp: Erp
     fault_rate: float = 0.0
+    habit: str = ""  # what becomes of the first writes of about every second plan
+    _habitual: dict[str, int] = field(default_factory=dict)
     on_doubt: Any = lambda pk: None  # told of each plan whose sender does not know what became of it
 
     async def exchange(self, caller: Caller, request: Request, before: Before | None, auth: Any) -> Answer:
         """One request and its answer, or what a client sees of their loss."""
         world, kind = self.world, kind_of(request)
         world.point(f"{kind}: before the connection")
-        fault = self._fault(kind)
+        fault = self._fault(kind, request)
         await asyncio.sleep(world.random.choice((0.0, 0.01, 0.3)))
         if fault == "refused":
             raise NotSent(f"{kind}: refused")
@@ -161,7 +171,12 @@ class Wire:
         world.note(f"{kind} {request.method} {urlsplit(request.url).path}: {reply.status}")
         return Answer(reply.status, "", headers, reply.content, request.url, world.now - began)
 
-    def _fault(self, kind: str) -> str:
+    def _fault(self, kind: str, request: Request) -> str:
+        if kind == "ERP write" and self.habit and self.world.chance(1.0):
+            times = self._habitual.setdefault(pk_in(request.body), self.world.random.choice((0, 1, 3, 4)))
+            if times:
+                self._habitual[pk_in(request.body)] -= 1
+                return self.habit
         if not self.world.chance(self.fault_rate):
             return ""
         return self.world.random.choice(_OF_KIND.get(kind, _BEFORE + _TOKEN))
@@ -195,7 +210,9 @@ class Wire:
         if fault == "422":
             assert sent is not None
             self.erp.refuses[int(sent.pk)] += 1
-        elif fault[:3] in ("403", "401", "503", "429", "408", "409") or fault == "500 before":
+        elif fault.endswith(" instead"):
+            return self._page(int(fault[:3]))
+        elif fault in _AT_ONCE:
             wait = {"503": "1", "429": "2", "429 long": "120"}.get(fault)
             if fault == "401":
                 self._expire(kind)
@@ -207,8 +224,10 @@ class Wire:
             return self._begin_slowly(fault, auth, sent)
         system = self.erp if kind.startswith("ERP") else self.omnitron
         reply = system.handle(kind, request, auth, sent)
-        if fault == "page after" and reply.status in NOT_DONE | REFUSALS | {401}:
+        if fault.endswith((" hides", "page after")) and reply.status in NOT_DONE | REFUSALS | {401}:
             return reply
+        if fault.endswith(" hides"):
+            return self._page(int(fault[:3]))
         if fault == "page after":
             draw = self.world.random
             return self._page(draw.choice(_ANY_AFTER if draw.random() < 0.3 else _TELLING_NOTHING))
