@@ -59,7 +59,7 @@ INVARIANTS = {
     "intent before send": "the bytes and the key that leave are those that the journal holds, in state sending",
     "bytes and key stay while in doubt": "nothing of a request changes before it is refused",
     "what is sent is what Omnitron shows": "a listing that is too old, or made for an earlier attempt, is not sent by",
-    "today's settings": "an attempt that is repeated, cleared or overtaken by a later run uses the settings as they are",
+    "today's settings": "an attempt that is repeated, cleared or overtaken uses the settings as they are",
     "what was changed meanwhile is told": "a plan that was held back is done only if Omnitron still shows what was "
     "booked",
     "rejected only by the ERP": "no answer of a gateway rejects a plan, and a wrong mapping at most five",
@@ -341,7 +341,7 @@ class Rules:
             )
 
     def _compare_content(self, sent: Sent) -> None:
-        """What leaves was Omnitron's content after this task began, or a short while ago in a run's own first attempt."""
+        """What leaves was Omnitron's content after this task began; in a run's own first attempt, a short while ago."""
         process = sent.process
         own_first = not (process.again or self._overtaken(process))
         oldest = self.world.now - LISTING_AGE - process.frozen_seconds if own_first else process.began
