@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,8 +19,26 @@ from include.order_cancel.rows import State
 from tests.chaos.simulation.points import POINTS
 from tests.chaos.simulation.rules import FINAL, Rules
 from tests.chaos.simulation.seams import Database, SimulatedJournal, let_in, loaded
-from tests.chaos.simulation.systems import CUSTOM_RESPONSE, ERP, HABITS, OMNITRON, Erp, Omnitron, Wire, _iso
-from tests.chaos.simulation.world import EPOCH, Process, World
+from tests.chaos.simulation.systems import (
+    ANOTHER,
+    CUSTOM_RESPONSE,
+    ERP,
+    HABITS,
+    OMNITRON,
+    SPELLINGS,
+    Erp,
+    Omnitron,
+    Wire,
+    _iso,
+)
+from tests.chaos.simulation.world import (
+    CLOCKS_MISBEHAVE,
+    EPOCH,
+    HOSTS_RESPELT,
+    ORDERS_GROW,
+    Process,
+    World,
+)
 
 FLOW = "simulated"
 RETRIES, RETRY_SECONDS = 3, 10.0
@@ -33,6 +51,7 @@ KINDS = {
 }
 _LOGIN = {"url": "/token", "body": {"user": "{{ login }}", "password": "{{ password }}"}}
 _SCRIPT = "def transform(plan, attributes):\n    return plan\n"
+_EDITS = ("amount", "status", "back", "gone")
 _AFTER = "def after(request, response, attributes):\n    return None\n"
 
 
@@ -79,7 +98,7 @@ def options_of(seed: int, world: World) -> Options:
         "person": draw.random() < 0.5,
         "clears": draw.random() < 0.4,
         "changes": draw.random() < 0.3,
-        "colleague": draw.random() < 0.3,
+        "colleague": draw.random() < 0.4,
         "resends": draw.random() < 0.15,
         "narrow": draw.random() < 0.2,
         "rate": draw.random() < 0.1,
@@ -188,6 +207,7 @@ class History:
         self.omnitron.skew = draw.choice((0.0, 0.0, -600.0, 600.0))
         self.version = 1
         self.policy = self.options.in_doubt
+        self.address = OMNITRON
         self.post_script = traits["post_script"]
         self.next_pk = 5001
         self.tasks: Counter[str] = Counter()
@@ -198,8 +218,8 @@ class History:
 
     def _set_fate(self) -> None:
         world, draw = self.world, self.world.random
-        if self.seed % 2:
-            self.wire.habit = HABITS[self.seed // 2 % len(HABITS)]
+        if self.seed % 3:
+            self.wire.habit = HABITS[self.seed * 2 // 3 % len(HABITS)]
         world.target = self.options.target
         world.target_after = draw.choice((0, 0, 0, 1, 2, 5))
         world.kills_left = draw.choice((0, 0, 1, 2, 4))
@@ -210,6 +230,7 @@ class History:
         world.journal_down_rate = draw.choice((0.0, 0.0, 0.003, 0.01))
         if self.seed % 4 == 3:  # the histories of the frozen
             world.freezes_left, world.freeze_rate = 5, 0.06
+        world.pause_rate = draw.choice((0.0, 0.005, 0.02))
         world.machine_rate = draw.choice((0.0, 0.3))
         self.wire.fault_rate = draw.choice((0.0, 0.05, 0.15, 0.35))
         if self.options.target.startswith(("dismiss:", "stop:")):  # rare: the first that comes is taken
@@ -289,7 +310,9 @@ class History:
         )
 
     def _endpoint(self, conn_id: str) -> Endpoint:
-        return Endpoint(conn_id, OMNITRON if conn_id == "omnitron" else ERP, "user", "secret")
+        if conn_id != "omnitron":
+            return Endpoint(conn_id, ERP, "user", "secret")
+        return Endpoint(conn_id, self.address, "user", "secret")
 
     def _journal(self) -> AbstractContextManager[SimulatedJournal]:
         return nullcontext(SimulatedJournal(self.world, self.database, self.rules))
@@ -323,7 +346,12 @@ class History:
         for _ in range(count):
             pk, self.next_pk = self.next_pk, self.next_pk + 1
             order = 4000 + pk - (pk - first) % 2 if self.options.kind == "order_transaction" else None
-            self.omnitron.add(pk, self._status(), order)
+            if order is not None and ORDERS_GROW and self.omnitron.transactions and self._draws(0.5):
+                order = self.world.random.choice(sorted(self.omnitron.transactions))
+                self.omnitron.add(pk, "confirmed", order)  # completed a while later
+                self.world.at(self.world.random.choice((60.0, 800.0)), partial(self._complete, pk))
+            else:
+                self.omnitron.add(pk, self._status(), order)
             if order is not None and order not in self.omnitron.transactions:
                 self.omnitron.transactions[order] = {
                     "pk": order,
@@ -343,13 +371,21 @@ class History:
             if self._own_script and draw.random() < 0.3:
                 self.erp.rejects.add(pk)
 
-    def colleague(self, pk: int | None = None) -> None:
+    def _draws(self, rate: float) -> bool:
+        return self.world.random.random() < rate
+
+    def _complete(self, pk: int) -> None:
+        if pk in self.omnitron.plans:
+            self.omnitron.plans[pk].update(status="completed", modified_date=self.omnitron.iso())
+            self.omnitron.shows(pk)
+
+    def colleague(self, pk: int | None = None, kinds: Sequence[str] = _EDITS) -> None:
         """Somebody works on a plan in Omnitron."""
         draw = self.world.random
         pk = draw.choice(sorted(self.omnitron.plans)) if pk is None else pk
         if pk not in self.omnitron.plans or self.world.calm:
             return
-        what = draw.choice(("amount", "status", "back", "gone"))
+        what = draw.choice(kinds)
         if self.options.kind == "order_transaction" and what != "amount":
             return
         self.world.note(f"a colleague: {what} of plan {pk}")
@@ -363,10 +399,11 @@ class History:
             self.omnitron.remove(pk)
 
     def _while_in_doubt(self, pk: int) -> None:
-        """A plan of which its sender does not know whether it was booked is the one that a colleague works on."""
+        """A plan that is not settled by its answer is the one that a colleague works on."""
         draw = self.world.random
         if self.options.traits["colleague"] and draw.random() < 0.5:
-            self.world.at(draw.choice((0.5, 20.0, 200.0)), partial(self.colleague, pk))
+            after = draw.choice((0.5, 20.0, 200.0))
+            self.world.at(after, partial(self.colleague, pk, ("amount", "amount", *_EDITS)))
 
     # Airflow
 
@@ -508,6 +545,7 @@ class History:
                     self.world.at(draw.choice((0.5, 5.0, 90.0)), self.colleague)
                 if traits["changes"]:
                     self.change_settings()
+                self._misbehave(home)
             self.dag_run(home, self._params())
             helpers = []
             if home.runs and ((traits["clears"] and draw.random() < 0.6) or home.unbegun):
@@ -516,6 +554,23 @@ class History:
                 self.person()
             if helpers and draw.random() < 0.5:
                 self.world.wait(helpers)
+
+    def _misbehave(self, home: Home) -> None:
+        """Clocks are set, and somebody edits Omnitron's Connection."""
+        draw = self.world.random
+        if CLOCKS_MISBEHAVE and draw.random() < 0.5:
+            self.world.at(draw.choice((0.5, 2.0, 30.0)), partial(self._set_clock, home))
+        if not HOSTS_RESPELT:
+            return
+        self.address = draw.choice(SPELLINGS)
+        if home.runs and not self.world.calm and len(self.homes) == 1 and draw.random() < 0.4:
+            right, self.address = self.address, ANOTHER
+            self.world.note("the Connection names another Omnitron")
+            self.clear(home)
+            self.address = right
+
+    def _set_clock(self, home: Home) -> None:
+        home.skew = self.world.random.choice((0.0, -600.0, -20.0, 600.0))
 
     def _params(self) -> Params:
         draw, traits = self.world.random, self.options.traits

@@ -9,9 +9,10 @@ from typing import Any
 
 from include.order_cancel.http import Request
 from include.order_cancel.rows import State
-from tests.chaos.simulation.world import Process, World
+from tests.chaos.simulation.world import ORDERS_GROW, Process, World
 
 S = State
+TIME_LIMIT = 20.0  # `erp.timeout_seconds` of all histories
 # How old what is sent may be: `omnitron.look_again_seconds`, the tries in place and their waits.
 LISTING_AGE = 600.0 + 300.0
 FINAL = frozenset({S.DONE, S.REJECTED, S.PASSED, S.LEFT, S.DISMISSED})
@@ -272,6 +273,10 @@ class Rules:
         ]
         if not (any(same) if late else same and same[-1]):
             self.breach("intent before send", f"{what}: other bytes than the journal's")
+        if not late and (left := self._wire_seconds_left(row.id)) < TIME_LIMIT:
+            self.breach(
+                "intent before send", f"{what}: on the wire for longer than the {left:.1f} s of its deadline"
+            )
         if not late and row.state is not S.SENDING:
             self.breach("intent before send", f"{what}: sent while {row.state}")
         if not late and row.id in self.ended:
@@ -295,6 +300,12 @@ class Rules:
             self._compare_content(sent)
         self.sent[pk, row.generation].append(sent)
         return sent
+
+    def _wire_seconds_left(self, row_id: int) -> float:
+        """For how long others take the request to be on the wire; in a file by the machine's clock since its start."""
+        deadline, booted, began = self.journal.deadline(row_id)
+        now = began + self.world.now if booted else self.world.true_time()
+        return float(deadline - now)
 
     def _compare(self, sent: Sent) -> None:
         """Against what went out before for the same plan and was not refused, or not known to be undone."""
@@ -431,6 +442,8 @@ class Rules:
 
     def mapped(self, transaction: int, times: int) -> None:
         process = self.world.current
+        if ORDERS_GROW:
+            self._order_is_complete(transaction)
         if times > 1 and not self.world_froze():
             self.breach(
                 "transactions are mapped once", f"transaction {transaction}: {times} times ({process})"
@@ -438,6 +451,18 @@ class Rules:
         for pk in {row.pk for row in self.rows.values() if row.transaction_pk == str(transaction)}:
             if not any(self.effects(row.pk, row.generation) for row in self.rows.values() if row.pk == pk):
                 self.breach("transactions are mapped once", f"{transaction}: the ERP has no plan {pk}")
+
+    def _order_is_complete(self, transaction: int) -> None:
+        """Asked of Omnitron's truth, whatever rows the journal has."""
+        for pk, plan in self.omnitron.plans.items():
+            waits = plan["order"]["pk"] == transaction and plan["status"] in ("completed", "confirmed")
+            booked = any(
+                self.effects(row.pk, row.generation) for row in self.rows.values() if row.pk == str(pk)
+            )
+            if waits and not booked and not self.omnitron.moved_lately(pk):
+                self.breach(
+                    "transactions are mapped once", f"{transaction}: the ERP has no plan {pk} of its order"
+                )
 
     def world_froze(self) -> bool:
         return any("frozen" in what for _, _, what in self.world.trail)

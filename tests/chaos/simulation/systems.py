@@ -27,6 +27,8 @@ from tests.chaos.simulation.rules import Rules, Sent, pk_in
 from tests.chaos.simulation.world import FOREVER, World
 
 OMNITRON, ERP = "http://omnitron.test", "http://erp.test"
+SPELLINGS = (OMNITRON, "http://OMNITRON.test", "http://omnitron.test:80", "http://omnitron.test./")
+ANOTHER = "http://another.test"
 CUSTOM_RESPONSE = "def respond(request, response, attributes):\n    return 'continue'\n"
 NOT_DONE = frozenset({408, 425, 429})
 OWN_REFUSALS = frozenset({400, 409, 410, 422})
@@ -36,8 +38,8 @@ REFUSALS |= {423, 424, 426, 428, 431, 451}
 _TELLING_NOTHING = (302, 303, 460, 499, 500, 501, 502, 503, 503, 504, 505, 520, 522, 524, 529, 598, 200)
 # What one history's gateway answers again and again, in place of the ERP: after it booked, or before it saw anything.
 HABITS = (
-    *(f"{status} hides" for status in (503, 302, 520, 501, 303, 503, 598, 200, 505, 522, 529, 499)),
-    *(f"{status} instead" for status in (429, 404, 200, 403, 408, 302, 429, 413, 425, 405)),
+    *(f"{status} hides" for status in (503, 302, 520, 501, 303, 503, 598, 200, 505, 529)),
+    *(f"{status} instead" for status in (429, 404, 200, 403, 408, 302, 429, 200, 425)),
     "slow",
     "slow",
 )
@@ -113,11 +115,13 @@ class Wire:
     fault_rate: float = 0.0
     habit: str = ""  # what becomes of the first writes of about every second plan
     _habitual: dict[str, int] = field(default_factory=dict)
-    on_doubt: Any = lambda pk: None  # told of each plan whose sender does not know what became of it
+    on_doubt: Any = lambda pk: None  # told of each plan that is not settled by its answer
 
     async def exchange(self, caller: Caller, request: Request, before: Before | None, auth: Any) -> Answer:
         """One request and its answer, or what a client sees of their loss."""
         world, kind = self.world, kind_of(request)
+        if request.url.startswith(ANOTHER):
+            return self._another(kind, request)
         world.point(f"{kind}: before the connection")
         fault = self._fault(kind, request)
         await asyncio.sleep(world.random.choice((0.0, 0.01, 0.3)))
@@ -171,12 +175,24 @@ class Wire:
         world.note(f"{kind} {request.method} {urlsplit(request.url).path}: {reply.status}")
         return Answer(reply.status, "", headers, reply.content, request.url, world.now - began)
 
+    def _another(self, kind: str, request: Request) -> Answer:
+        """Another shop's Omnitron, whose plans have the same numbers. Nothing may be told to it."""
+        if kind in ("write-back", "create mapping"):
+            self.rules.breach("no write-back before an outcome", f"another Omnitron is told: {request.url}")
+        pk = urlsplit(request.url).path.rstrip("/").rpartition("/")[2]
+        shown = {"key": "token-1", "pk": int(pk) if pk.isdigit() else 0, "status": "waiting", "results": []}
+        return Answer(
+            200, "", {"Content-Type": "application/json"}, json.dumps(shown).encode(), request.url, 0.0
+        )
+
     def _fault(self, kind: str, request: Request) -> str:
         if kind == "ERP write" and self.habit and self.world.chance(1.0):
-            times = self._habitual.setdefault(pk_in(request.body), self.world.random.choice((0, 1, 3, 4)))
+            times = self._habitual.setdefault(pk_in(request.body), self.world.random.choice((0, 1, 1, 3, 4)))
             if times:
                 self._habitual[pk_in(request.body)] -= 1
                 return self.habit
+        if kind == "ERP lookup" and self.habit and self.world.chance(0.5):
+            return "page 404"
         if not self.world.chance(self.fault_rate):
             return ""
         return self.world.random.choice(_OF_KIND.get(kind, _BEFORE + _TOKEN))
@@ -190,6 +206,8 @@ class Wire:
         """What the sender may know from here on, by what the world promises of the answer that it has."""
         if reply.page is None and 200 <= reply.status < 300:
             self.rules.taken(sent, reply.body["result"])
+            if sent.offered:
+                self.on_doubt(int(sent.pk))
         elif reply.page is None and reply.status in (400, 422):  # the ERP's own word, which knows its keys
             self.rules.refused(sent)
         elif reply.status in REFUSALS | NOT_DONE or reply.status == 401:
@@ -307,6 +325,10 @@ class Omnitron(Tokened):
                 return until
             until = since
         return -FOREVER
+
+    def moved_lately(self, pk: int) -> bool:
+        """Whether it showed something else until a short while ago, so that nobody can have seen it."""
+        return self._showed[pk][-1][0] > self.world.now - 60.0
 
     def iso(self) -> str:
         return _iso(self.world.true_time() + self.skew)

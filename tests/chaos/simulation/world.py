@@ -20,6 +20,10 @@ EPOCH = 1_900_000_000.0
 FOREVER = float("inf")
 # The lengths of a freeze, in seconds: some shorter than a deadline, some longer than any lease.
 FREEZES = (1.0, 4.0, 20.0, 45.0, 130.0, 400.0, 900.0)
+# What the product does not stand as yet, and the world spares it; true once the part is there.
+CLOCKS_MISBEHAVE = False  # wall clocks are set, and a process pauses after it has read the journal's
+HOSTS_RESPELT = False  # Omnitron's address is written in another way, or is another's
+ORDERS_GROW = False  # an order gets a further plan after its transaction
 LOST_AFTER = 300.0  # when Airflow gives a task up that does not show itself
 
 
@@ -56,7 +60,7 @@ class World:
         self.now = 0.0
         self.calm = False
         self.kill_rate = self.freeze_rate = self.switch_rate = self.journal_down_rate = 0.0
-        self.machine_rate = 0.0
+        self.machine_rate = self.pause_rate = 0.0
         self.target: str | None = None
         self.target_after = 0
         self.kills_left = 0
