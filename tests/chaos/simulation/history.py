@@ -107,6 +107,14 @@ def options_of(seed: int, world: World) -> Options:
         "stalls": draw.random() < 0.2,
         "wrong": draw.random() < 0.05,
     }
+    habit = HABITS[seed * 2 // 3 % len(HABITS)] if seed % 3 else ""
+    traits["habit"] = habit
+    if seed % 12 == 6:  # the histories of an ERP that wants to be asked again
+        kind, custom, traits["shipped"], traits["colleague"] = "waiting", True, False, True
+    if habit == "slow" and draw.random() < 0.7:
+        in_doubt = "lookup"
+    if habit[:3] in ("429", "408", "425"):
+        traits["changes"], traits["mapping"] = True, True
     if any(name in target for name in ("transaction", "mapping", "mappings")) and "mapping: at" not in target:
         kind = "order_transaction"
     if "last query" in target or "passed" in target:
@@ -218,8 +226,7 @@ class History:
 
     def _set_fate(self) -> None:
         world, draw = self.world, self.world.random
-        if self.seed % 3:
-            self.wire.habit = HABITS[self.seed * 2 // 3 % len(HABITS)]
+        self.wire.habit = self.options.traits["habit"]
         world.target = self.options.target
         world.target_after = draw.choice((0, 0, 0, 1, 2, 5))
         world.kills_left = draw.choice((0, 0, 1, 2, 4))
@@ -346,8 +353,7 @@ class History:
         for _ in range(count):
             pk, self.next_pk = self.next_pk, self.next_pk + 1
             order = 4000 + pk - (pk - first) % 2 if self.options.kind == "order_transaction" else None
-            if order is not None and ORDERS_GROW and self.omnitron.transactions and self._draws(0.5):
-                order = self.world.random.choice(sorted(self.omnitron.transactions))
+            if ORDERS_GROW and order in self.omnitron.transactions and self._draws(0.5):
                 self.omnitron.add(pk, "confirmed", order)  # completed a while later
                 self.world.at(self.world.random.choice((60.0, 800.0)), partial(self._complete, pk))
             else:
@@ -364,9 +370,9 @@ class History:
                 self.erp.refuses[pk] = draw.choice((1, 2, 99))
             if self._dismisses:
                 self.erp.refuses[pk] = 99
-            if self._own_script and draw.random() < 0.4:
+            if self._own_script and draw.random() < 0.5:
                 self.erp.busy[pk] = draw.choice((1, 2))
-            elif self._own_script and self.options.honours_key and draw.random() < 0.4:
+            elif self._own_script and self.options.honours_key and draw.random() < 0.6:
                 self.erp.shy[pk] = draw.choice((1, 2))
             if self._own_script and draw.random() < 0.3:
                 self.erp.rejects.add(pk)
@@ -401,7 +407,7 @@ class History:
     def _while_in_doubt(self, pk: int) -> None:
         """A plan that is not settled by its answer is the one that a colleague works on."""
         draw = self.world.random
-        if self.options.traits["colleague"] and draw.random() < 0.5:
+        if self.options.traits["colleague"] and draw.random() < 0.7:
             after = draw.choice((0.5, 20.0, 200.0))
             self.world.at(after, partial(self.colleague, pk, ("amount", "amount", *_EDITS)))
 

@@ -191,7 +191,7 @@ class Wire:
             if times:
                 self._habitual[pk_in(request.body)] -= 1
                 return self.habit
-        if kind == "ERP lookup" and self.habit and self.world.chance(0.5):
+        if kind == "ERP lookup" and self.habit.endswith("hides") and self.world.chance(0.5):
             return "page 404"
         if not self.world.chance(self.fault_rate):
             return ""

@@ -130,6 +130,7 @@ class World:
             self.switches += 1
             if self.switches > 200_000:
                 raise RuntimeError("the history does not end")
+            self._let_happen()
             ready = [process for process in self.processes if process.wake <= self.now]
             if not ready:
                 self._advance()
@@ -148,9 +149,9 @@ class World:
     def _advance(self) -> None:
         earliest = min((process.wake for process in self.processes), default=FOREVER)
         if self._timers and self._timers[0][0] <= earliest:
-            moment, _, act = heapq.heappop(self._timers)
-            self.now = max(self.now, moment)
-            act()
+            self.now = max(
+                self.now, self._timers[0][0]
+            )  # what happens then, the next round of `run` lets happen
             return
         if earliest == FOREVER:
             raise RuntimeError(f"nobody can go on: {self.processes}")
@@ -159,6 +160,13 @@ class World:
     def lag(self, seconds: float) -> None:
         """Time passes while nobody else gets a turn: a pause inside a transaction."""
         self.now += seconds
+        process, self.current = self.current, None
+        self._let_happen()
+        self.current = process
+
+    def _let_happen(self) -> None:
+        while self._timers and self._timers[0][0] <= self.now:
+            heapq.heappop(self._timers)[2]()
 
     def pause(self, until: float) -> None:
         """Let others run; the current process goes on at `until` or later."""
