@@ -187,6 +187,12 @@ def _new_content_after_do_nothing() -> Changes:
     return [(journal, "place", place)]
 
 
+def _the_deadline_passes_before_the_first_byte() -> Changes:
+    async def before_first_byte(_: Any) -> None: ...
+
+    return [(under_way.Plan, "before_first_byte", before_first_byte)]
+
+
 # Whose plan, whose settings
 
 
@@ -260,6 +266,7 @@ MUTANTS: dict[str, Callable[[], Changes]] = {
     "every attempt uses the run's settings": _the_runs_settings_for_all,
     "a listing does not age": _listings_do_not_age,
     "no look before a request is repeated": _no_look_before_a_repeat,
+    "a request leaves however long ago its deadline was set": _the_deadline_passes_before_the_first_byte,
     "what was held back is not compared once it is settled": _settled_doubt_is_not_compared,
 }
 

@@ -394,7 +394,7 @@ class Omnitron(Tokened):
         return [
             dict(plan)
             for _, plan in sorted(self.plans.items())
-            if plan["status"] == query["status"]
+            if query.get("status") in (None, plan["status"])
             and plan["modified_date"] > after
             and (order is None or str(plan["order"]["pk"]) == order)
         ]
