@@ -26,6 +26,7 @@ from tests.chaos.simulation.systems import (
     HABITS,
     OMNITRON,
     SPELLINGS,
+    STALE,
     Erp,
     Omnitron,
     Wire,
@@ -36,6 +37,7 @@ from tests.chaos.simulation.world import (
     EPOCH,
     HOSTS_RESPELT,
     ORDERS_GROW,
+    STALE_TOKENS_VARY,
     Process,
     World,
 )
@@ -212,6 +214,8 @@ class History:
         self.homes = [
             Home(name, draw.choice((0.0, 0.0, -600.0, 600.0))) for name in ("A", "B")[: self.options.homes]
         ]
+        if STALE_TOKENS_VARY:
+            self.omnitron.stale_status, self.erp.stale_status = draw.choice(STALE), draw.choice(STALE)
         self.omnitron.skew = draw.choice((0.0, 0.0, -600.0, 600.0))
         self.version = 1
         self.policy = self.options.in_doubt

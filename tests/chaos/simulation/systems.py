@@ -43,8 +43,10 @@ HABITS = (
     "slow",
     "slow",
 )
-_ANY_AFTER = tuple(status for status in range(100, 600) if status not in NOT_DONE | REFUSALS | {401})
-_ANY_BEFORE = tuple(status for status in range(100, 600) if status not in OWN_REFUSALS and status != 401)
+# What a system answers to an old token, without a look at what was asked.
+STALE = (401, 403, 419, 440)
+_ANY_AFTER = tuple(status for status in range(100, 600) if status not in {*NOT_DONE, *REFUSALS, *STALE})
+_ANY_BEFORE = tuple(status for status in range(100, 600) if status not in {*OWN_REFUSALS, 401, 419, 440})
 # How long a slow ERP may still be at work after its sender has given up: less than `erp.lookup.after_seconds`.
 SLOWEST = 50.0
 # Whether a gateway answers 404 in HTML for a plan that Omnitron has. The product takes it for Omnitron's own word as
@@ -210,7 +212,7 @@ class Wire:
                 self.on_doubt(int(sent.pk))
         elif reply.page is None and reply.status in (400, 422):  # the ERP's own word, which knows its keys
             self.rules.refused(sent)
-        elif reply.status in REFUSALS | NOT_DONE or reply.status == 401:
+        elif reply.status in REFUSALS | NOT_DONE or reply.status in STALE:
             self.rules.not_done(sent, refusal=reply.status in REFUSALS)
         else:
             self._unknown(sent)
@@ -234,6 +236,7 @@ class Wire:
             wait = {"503": "1", "429": "2", "429 long": "120"}.get(fault)
             if fault == "401":
                 self._expire(kind)
+                fault = str((self.erp if kind.startswith("ERP") else self.omnitron).stale_status)
             return Reply(int(fault[:3]), {"error": fault}, {"Retry-After": wait} if wait else {}, b"{}")
         elif fault in ("page 404", "page before"):
             return self._page(404 if fault == "page 404" else self.world.random.choice(_ANY_BEFORE))
@@ -242,7 +245,7 @@ class Wire:
             return self._begin_slowly(fault, auth, sent)
         system = self.erp if kind.startswith("ERP") else self.omnitron
         reply = system.handle(kind, request, auth, sent)
-        if fault.endswith((" hides", "page after")) and reply.status in NOT_DONE | REFUSALS | {401}:
+        if fault.endswith((" hides", "page after")) and reply.status in {*NOT_DONE, *REFUSALS, *STALE}:
             return reply
         if fault.endswith(" hides"):
             return self._page(int(fault[:3]))
@@ -256,7 +259,7 @@ class Wire:
     def _begin_slowly(self, fault: str, auth: Any, sent: Sent) -> Reply | None:
         """The ERP is still at work when its sender has given up, or was told by a gateway that it takes too long."""
         if self.erp.wants_token and self.erp._refuses(auth):
-            return Reply(401, {})
+            return Reply(self.erp.stale_status, {})
         if (said := self.erp.known(sent)) is not None:
             return said
         sent.at_work = True
@@ -293,6 +296,7 @@ class Tokened:
     """A system that gives tokens and refuses old ones."""
 
     valid_token = 1
+    stale_status = 401
 
     def _refuses(self, auth: Any) -> bool:
         return f"token-{self.valid_token}" not in str(dict(auth).get("Authorization", ""))
@@ -361,7 +365,7 @@ class Omnitron(Tokened):
         if kind == "Omnitron login":
             return Reply(200, {"key": f"token-{self.valid_token}"})
         if self._refuses(auth):
-            return Reply(401, {"detail": "Invalid token."})
+            return Reply(self.stale_status, {"detail": "Invalid token."})
         parts = urlsplit(request.url)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if kind in ("list page", "transactions"):
@@ -432,7 +436,7 @@ class Erp(Tokened):
         if kind == "ERP token":
             return Reply(200, {"token": f"token-{self.valid_token}"})
         if self.wants_token and self._refuses(auth):
-            return Reply(401, {})
+            return Reply(self.stale_status, {})
         if kind == "ERP lookup":
             found = self.by_key.get(urlsplit(request.url).path.rpartition("/")[2])
             return Reply(200, found) if found else Reply(404, {})
