@@ -113,6 +113,13 @@ def options_of(seed: int, world: World) -> Options:
     traits["habit"] = habit
     if seed % 12 == 6:  # the histories of an ERP that wants to be asked again
         kind, custom, traits["shipped"], traits["colleague"] = "waiting", True, False, True
+    traits["late"] = (
+        seed % 12 == 0
+    )  # the first run's lots begin after the second run, which has taken one plan only
+    if traits["late"]:
+        kind, traits["mapping"], traits["unbegun"] = "waiting", True, True
+    if seed % 12 == 3:  # the histories in which no worker is free
+        kind, traits["stalls"], traits["colleague"] = "waiting", True, True
     if habit == "slow" and draw.random() < 0.7:
         in_doubt = "lookup"
     if habit[:3] in ("429", "408", "425"):
@@ -152,7 +159,7 @@ def options_of(seed: int, world: World) -> Options:
         traits["fan_out"] = 0
     if "move to prepared" in target or "move to fetched" in target:
         traits["fan_out"], traits["mapping"], traits["script"] = 50, True, True
-    plans = draw.choice((1, 1, 2, 2, 3))
+    plans = 3 if traits["late"] else draw.choice((1, 1, 2, 2, 3))
     if traits["wrong"] and not custom:
         traits["mapping"], traits["refusal"], plans = True, "failure", 9
     return Options(
@@ -162,7 +169,7 @@ def options_of(seed: int, world: World) -> Options:
         custom,
         plans,
         draw.choice((1, 1, 1, 2)),
-        draw.choice((2, 3) if seed % 12 == 6 else (1, 2, 2, 3)),
+        draw.choice((2, 3) if seed % 6 == 0 else (1, 2, 2, 3)),
         target,
         traits,
     )
@@ -485,8 +492,13 @@ class History:
             assert run is not None
             home.runs.append((run, lots, []))
             if self.options.traits["stalls"] and not self.world.calm:
+                if self.options.traits["colleague"]:
+                    self.world.at(
+                        self.world.random.choice((5.0, 100.0)), partial(self.colleague, kinds=_EDITS[:2])
+                    )
                 self.world.sleep(self.world.random.choice((500.0, 700.0, 1500.0)))  # no worker is free
-            if self.options.traits["unbegun"] and self.world.chance(0.4):
+            first = self.options.traits["late"] and home.count == 1
+            if first or (self.options.traits["unbegun"] and self.world.chance(0.4)):
                 self.world.note(f"run {run} ends before its lots")
                 home.unbegun.add(run)
                 return
@@ -556,7 +568,15 @@ class History:
                 if traits["changes"]:
                     self.change_settings()
                 self._misbehave(home)
-            self.dag_run(home, self._params())
+            if number == 1 and traits["late"]:
+                self.change_settings("mapping")
+                for pk in sorted(self.omnitron.plans):
+                    self.colleague(pk, _EDITS[:1])
+                self.dag_run(home, Params(limit=1))
+            else:
+                self.dag_run(home, self._params())
+            if number == 0 and traits["late"]:
+                continue
             helpers = []
             if home.runs and ((traits["clears"] and draw.random() < 0.6) or home.unbegun):
                 helpers.append(self.world.spawn(f"{home.name}.clear", partial(self.clear, home)))
@@ -609,9 +629,9 @@ class History:
             self.carry(home, run, members, again=True)
         self.task(home, "report", lambda again: product.report(self.around(home), run))
 
-    def change_settings(self) -> None:
+    def change_settings(self, what: str = "") -> None:
         draw = self.world.random
-        what = draw.choice(("mapping", "policy", "post script"))
+        what = what or draw.choice(("mapping", "policy", "post script"))
         self.world.note(f"settings: {what}")
         if what == "mapping":
             self.version += 1
