@@ -37,6 +37,7 @@ from tests.chaos.simulation.world import (
     EPOCH,
     HOSTS_RESPELT,
     ORDERS_GROW,
+    PATHS_VARY,
     STALE_TOKENS_VARY,
     Process,
     World,
@@ -227,6 +228,8 @@ class History:
         self.version = 1
         self.policy = self.options.in_doubt
         self.address = OMNITRON
+        notations = ("documentNumber", "value[0].number", "$.value[0].number", "value.0.number")
+        self.found_path = draw.choice(notations) if PATHS_VARY else notations[0]
         self.post_script = traits["post_script"]
         self.next_pk = 5001
         self.tasks: Counter[str] = Counter()
@@ -286,7 +289,7 @@ class History:
             "reference_path": "documentNumber",
             "timeout_seconds": 20,
             "custom_response": o.custom_response,
-            "lookup": {"url": "/lookup/{{ key }}", "found_path": "documentNumber"},
+            "lookup": {"url": "/lookup/{{ key }}", "found_path": self.found_path},
             "requests_per_second": 5 if traits["rate"] else None,
         }
         if o.custom_response and not traits["shipped"]:

@@ -478,7 +478,9 @@ class Erp(Tokened):
         if pk in self.rejects:
             return Reply(200, {"result": "failure"})
         number = self.rules.effect(sent)
-        self.by_key[sent.key] = {"documentNumber": f"D{pk}-{number}", "result": "continue"}
+        document = f"D{pk}-{number}"
+        said = {"documentNumber": document, "value": [{"number": document}], "result": "continue"}
+        self.by_key[sent.key] = said
         return Reply(201, self._said(sent))
 
     def _said(self, sent: Sent) -> dict[str, Any]:

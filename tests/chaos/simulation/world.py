@@ -24,6 +24,7 @@ FREEZES = (1.0, 4.0, 20.0, 45.0, 130.0, 400.0, 900.0)
 CLOCKS_MISBEHAVE = False  # wall clocks are set, and a process pauses after it has read the journal's
 HOSTS_RESPELT = False  # Omnitron's address is written in another way, or is another's
 STALE_TOKENS_VARY = False  # an old token is answered with 403, 419 or 440, as some frameworks do
+PATHS_VARY = False  # a path is written in another notation
 ORDERS_GROW = False  # an order gets a further plan after its transaction
 LOST_AFTER = 300.0  # when Airflow gives a task up that does not show itself
 
