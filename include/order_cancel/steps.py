@@ -538,6 +538,13 @@ async def _judge_stored_answer(plan: Plan) -> None:
         _doubt(plan, f"the ERP answered {answer.describe()}")
     else:
         await _check_not_stopped(plan)
+        document, left, changed = await _look(plan)
+        if left and not _doubtful(plan.row):
+            _leave(plan, left)
+            return
+        if left or changed:
+            _set_changed(plan, document, left)
+            return
         if outcome == "auth_fail":
             await plan.tools.erp.renew_token()
         await _send(plan, request)
