@@ -121,6 +121,11 @@ def options_of(seed: int, world: World) -> Options:
         kind, traits["mapping"], traits["unbegun"] = "waiting", True, True
     if seed % 12 == 3:  # the histories in which no worker is free
         kind, traits["stalls"], traits["colleague"] = "waiting", True, True
+    traits["unread"] = seed % 13 == 9  # an answer that nobody has read, and a plan that changes then
+    if traits["unread"]:
+        kind, custom, target = "waiting", False, "move to answered: after its commit"
+        habit = traits["habit"] = "429 instead"
+        traits["colleague"] = traits["abandons"] = True
     if habit == "slow" and draw.random() < 0.7:
         in_doubt = "lookup"
     if habit[:3] in ("429", "408", "425"):
@@ -170,7 +175,7 @@ def options_of(seed: int, world: World) -> Options:
         custom,
         plans,
         draw.choice((1, 1, 1, 2)),
-        draw.choice((2, 3) if seed % 6 == 0 else (1, 2, 2, 3)),
+        draw.choice((2, 3) if seed % 6 == 0 or traits["unread"] else (1, 2, 2, 3)),
         target,
         traits,
     )
@@ -254,7 +259,9 @@ class History:
         world.pause_rate = draw.choice((0.0, 0.005, 0.02))
         world.machine_rate = draw.choice((0.0, 0.3))
         self.wire.fault_rate = draw.choice((0.0, 0.05, 0.15, 0.35))
-        if self.options.target.startswith(("dismiss:", "stop:")):  # rare: the first that comes is taken
+        if self.options.traits["unread"] or self.options.target.startswith(
+            ("dismiss:", "stop:")
+        ):  # rare: the first that comes is taken
             world.target_after = 0
         if self.options.target.startswith("stop:"):
             self.wire.fault_rate = 0.8
@@ -444,7 +451,8 @@ class History:
                 return True, process.value
             if process.done and process.error is not None and not self._retried(process, name):
                 return False, None
-            if process.dead and self.options.traits["abandons"] and self.world.chance(0.3):
+            rate = 0.9 if self.options.traits["unread"] else 0.3
+            if process.dead and self.options.traits["abandons"] and self.world.chance(rate):
                 self.world.note(f"{name} is not tried again")
                 return False, None
             self.world.sleep(0.5 if process.dead else RETRY_SECONDS)
@@ -568,6 +576,9 @@ class History:
                 if traits["colleague"]:
                     self.colleague()
                     self.world.at(draw.choice((0.5, 5.0, 90.0)), self.colleague)
+                if traits["unread"]:
+                    for pk in sorted(self.omnitron.plans):
+                        self.colleague(pk, _EDITS[:1])
                 if traits["changes"]:
                     self.change_settings()
                 self._misbehave(home)

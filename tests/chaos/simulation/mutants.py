@@ -234,6 +234,15 @@ def _no_look_before_a_repeat() -> Changes:
     return [(steps, "_look", look)]
 
 
+def _no_look_after_an_unread_answer() -> Changes:
+    real = steps._look
+
+    async def look(plan: Any) -> Any:
+        return (None, "", False) if plan.row.state is State.ANSWERED else await real(plan)
+
+    return [(steps, "_look", look)]
+
+
 def _settled_doubt_is_not_compared() -> Changes:
     real = steps._is_other
 
@@ -266,6 +275,7 @@ MUTANTS: dict[str, Callable[[], Changes]] = {
     "every attempt uses the run's settings": _the_runs_settings_for_all,
     "a listing does not age": _listings_do_not_age,
     "no look before a request is repeated": _no_look_before_a_repeat,
+    "no look before what an unread answer is followed by": _no_look_after_an_unread_answer,
     "a request leaves however long ago its deadline was set": _the_deadline_passes_before_the_first_byte,
     "what was held back is not compared once it is settled": _settled_doubt_is_not_compared,
 }
