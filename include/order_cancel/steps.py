@@ -546,6 +546,15 @@ async def _judge_stored_answer(plan: Plan) -> None:
         _doubt(plan, f"the ERP answered {answer.describe()}")
     else:
         await _check_not_stopped(plan)
+        document, left, changed = await _look(plan)
+        if left or changed:
+            if _doubtful(plan.row):
+                _doubt(plan, f"it is not sent again: {left or _OTHER_CONTENT}")
+            elif left:
+                _leave(plan, left)
+            else:
+                _set_changed(plan, document)
+            return
         if outcome == "auth_fail":
             await plan.tools.erp.renew_token()
         await _send(plan, request)
@@ -848,11 +857,11 @@ def _leave(plan: Plan, why: str) -> None:
 def _set_changed(plan: Plan, document: Mapping[str, Any] | None, why: str = "") -> None:
     """What was held back, or cannot be sent as it is: a person decides."""
     row = plan.row
-    taken = (
-        f"the ERP answered it with reference {row.erp_reference}"
-        if row.erp_reference
-        else ("the ERP has taken it" if row.outcome == "accepted" else "it was sent and not taken")
-    )
+    if row.erp_reference:
+        taken = f"the ERP answered it with reference {row.erp_reference}"
+    else:
+        words = {"accepted": "the ERP has taken it", "unknown": "it is not known whether the ERP took it"}
+        taken = words.get(row.outcome, "it was sent and not taken")
     row.error = f"{taken}, and {why or _OTHER_CONTENT}; nothing more is sent: `resend` or `dismiss` it"
     row.state = State.CHANGED
     if document is not None:

@@ -26,6 +26,10 @@ LOOKUP = {"url": "/documents?key={{ key }}", "found_path": "documentNumber"}
 AUTH_FAILED = 401
 
 
+async def at_once(seconds: float) -> None:
+    """A wait that takes no time."""
+
+
 def responding(body: str) -> dict[str, Any]:
     """Settings with a response script whose `respond` has this body."""
     script = f"def respond(request, response, attributes):\n    {body}\n"
@@ -318,6 +322,7 @@ def relations_at_the_write_back(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_request_that_the_erp_has_not_is_sent_again_with_the_same_key(make_flow: MakeFlow) -> None:
     flow = make_flow(1, erp__in_doubt="lookup", erp__lookup=LOOKUP)
+    flow.http = {"sleep": at_once}
     flow.erp.simulator.fail("drop", times=1)
 
     flow.run()

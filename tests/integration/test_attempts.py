@@ -10,6 +10,7 @@ from include.order_cancel import flow as flow_module
 from include.simulator.wire import answer
 from tests.harness import MAPPING, Flow
 from tests.integration.conftest import MakeFlow
+from tests.integration.test_answers import at_once
 
 WRONG = [{"operation": "shift", "spec": {"pk": "plan", "order": {"amount": "amount"}}}]
 LOOKUP = {"url": "/documents?plan={{ plan.pk }}", "found_path": "documentNumber", "after_seconds": 0}
@@ -19,10 +20,6 @@ COMPLETED = {
     "omnitron__next_state": None,
     "omnitron__start_from": "2020-01-01T00:00:00Z",
 }
-
-
-async def at_once(seconds: float) -> None:
-    """A wait that takes no time."""
 
 
 def looks(flow: Flow, pk: int = 5001) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,8 +19,29 @@ from include.order_cancel.rows import State
 from tests.chaos.simulation.points import POINTS
 from tests.chaos.simulation.rules import FINAL, Rules
 from tests.chaos.simulation.seams import Database, SimulatedJournal, let_in, loaded
-from tests.chaos.simulation.systems import ERP, OMNITRON, Erp, Omnitron, Wire, _iso
-from tests.chaos.simulation.world import EPOCH, Process, World
+from tests.chaos.simulation.systems import (
+    ANOTHER,
+    CUSTOM_RESPONSE,
+    ERP,
+    HABITS,
+    OMNITRON,
+    SPELLINGS,
+    STALE,
+    Erp,
+    Omnitron,
+    Wire,
+    _iso,
+)
+from tests.chaos.simulation.world import (
+    CLOCKS_MISBEHAVE,
+    EPOCH,
+    HOSTS_RESPELT,
+    ORDERS_GROW,
+    PATHS_VARY,
+    STALE_TOKENS_VARY,
+    Process,
+    World,
+)
 
 FLOW = "simulated"
 RETRIES, RETRY_SECONDS = 3, 10.0
@@ -33,7 +54,7 @@ KINDS = {
 }
 _LOGIN = {"url": "/token", "body": {"user": "{{ login }}", "password": "{{ password }}"}}
 _SCRIPT = "def transform(plan, attributes):\n    return plan\n"
-_RESPOND = "def respond(request, response, attributes):\n    return 'continue'\n"
+_EDITS = ("amount", "status", "back", "gone")
 _AFTER = "def after(request, response, attributes):\n    return None\n"
 
 
@@ -80,17 +101,41 @@ def options_of(seed: int, world: World) -> Options:
         "person": draw.random() < 0.5,
         "clears": draw.random() < 0.4,
         "changes": draw.random() < 0.3,
-        "colleague": draw.random() < 0.3,
+        "colleague": draw.random() < 0.4,
         "resends": draw.random() < 0.15,
         "narrow": draw.random() < 0.2,
         "rate": draw.random() < 0.1,
+        "shipped": draw.random() < 0.4,
+        "unbegun": draw.random() < 0.25,
+        "stalls": draw.random() < 0.2,
+        "wrong": draw.random() < 0.05,
     }
+    habit = HABITS[seed * 2 // 3 % len(HABITS)] if seed % 3 else ""
+    traits["habit"] = habit
+    if seed % 12 == 6:  # the histories of an ERP that wants to be asked again
+        kind, custom, traits["shipped"], traits["colleague"] = "waiting", True, False, True
+    traits["late"] = (
+        seed % 12 == 0
+    )  # the first run's lots begin after the second run, which has taken one plan only
+    if traits["late"]:
+        kind, traits["mapping"], traits["unbegun"] = "waiting", True, True
+    if seed % 12 == 3:  # the histories in which no worker is free
+        kind, traits["stalls"], traits["colleague"] = "waiting", True, True
+    traits["unread"] = seed % 13 == 9  # an answer that nobody has read, and a plan that changes then
+    if traits["unread"]:
+        kind, custom, target = "waiting", False, "move to answered: after its commit"
+        habit = traits["habit"] = "429 instead"
+        traits["colleague"] = traits["abandons"] = True
+    if habit == "slow" and draw.random() < 0.7:
+        in_doubt = "lookup"
+    if habit[:3] in ("429", "408", "425"):
+        traits["changes"], traits["mapping"] = True, True
     if any(name in target for name in ("transaction", "mapping", "mappings")) and "mapping: at" not in target:
         kind = "order_transaction"
     if "last query" in target or "passed" in target:
         kind = "completed"
     if "passed" in target or "response" in target or "rejected" in target:
-        custom = True
+        custom, traits["shipped"] = True, False
     if "rejected" in target and kind in ("completed", "order_transaction"):
         kind = "waiting"
     if "lookup" in target:
@@ -120,14 +165,17 @@ def options_of(seed: int, world: World) -> Options:
         traits["fan_out"] = 0
     if "move to prepared" in target or "move to fetched" in target:
         traits["fan_out"], traits["mapping"], traits["script"] = 50, True, True
+    plans = 3 if traits["late"] else draw.choice((1, 1, 2, 2, 3))
+    if traits["wrong"] and not custom:
+        traits["mapping"], traits["refusal"], plans = True, "failure", 9
     return Options(
         kind,
         in_doubt,
         draw.random() < 0.5,
         custom,
-        draw.choice((1, 1, 2, 2, 3)),
+        plans,
         draw.choice((1, 1, 1, 2)),
-        draw.choice((1, 2, 2, 3)),
+        draw.choice((2, 3) if seed % 6 == 0 or traits["unread"] else (1, 2, 2, 3)),
         target,
         traits,
     )
@@ -141,6 +189,7 @@ class Home:
     skew: float
     last_query: datetime | None = None
     runs: list[tuple[int, list[int], list[int]]] = field(default_factory=list)
+    unbegun: set[int] = field(default_factory=set)  # runs of which no lot has begun
     count: int = 0
 
 
@@ -170,15 +219,22 @@ class History:
         self.omnitron = Omnitron(self.world, self.rules)
         traits = self.options.traits
         self.erp = Erp(self.world, self.rules, self.options.honours_key, traits["token"])
-        self.rules.erp, self.rules.to_see = self.erp, self._left_out
-        self.wire = Wire(self.world, self.rules, self.omnitron, self.erp)
+        self.rules.erp, self.rules.omnitron, self.rules.to_see = self.erp, self.omnitron, self._left_out
+        self.rules.default_judged = not self.options.custom_response
+        self.erp.wrong_version = int(traits["wrong"] and not self.options.custom_response)
+        self.wire = Wire(self.world, self.rules, self.omnitron, self.erp, on_doubt=self._while_in_doubt)
         draw = self.world.random
         self.homes = [
             Home(name, draw.choice((0.0, 0.0, -600.0, 600.0))) for name in ("A", "B")[: self.options.homes]
         ]
+        if STALE_TOKENS_VARY:
+            self.omnitron.stale_status, self.erp.stale_status = draw.choice(STALE), draw.choice(STALE)
         self.omnitron.skew = draw.choice((0.0, 0.0, -600.0, 600.0))
         self.version = 1
         self.policy = self.options.in_doubt
+        self.address = OMNITRON
+        notations = ("documentNumber", "value[0].number", "$.value[0].number", "value.0.number")
+        self.found_path = draw.choice(notations) if PATHS_VARY else notations[0]
         self.post_script = traits["post_script"]
         self.next_pk = 5001
         self.tasks: Counter[str] = Counter()
@@ -189,6 +245,7 @@ class History:
 
     def _set_fate(self) -> None:
         world, draw = self.world, self.world.random
+        self.wire.habit = self.options.traits["habit"]
         world.target = self.options.target
         world.target_after = draw.choice((0, 0, 0, 1, 2, 5))
         world.kills_left = draw.choice((0, 0, 1, 2, 4))
@@ -199,9 +256,12 @@ class History:
         world.journal_down_rate = draw.choice((0.0, 0.0, 0.003, 0.01))
         if self.seed % 4 == 3:  # the histories of the frozen
             world.freezes_left, world.freeze_rate = 5, 0.06
+        world.pause_rate = draw.choice((0.0, 0.005, 0.02))
         world.machine_rate = draw.choice((0.0, 0.3))
         self.wire.fault_rate = draw.choice((0.0, 0.05, 0.15, 0.35))
-        if self.options.target.startswith(("dismiss:", "stop:")):  # rare: the first that comes is taken
+        if self.options.traits["unread"] or self.options.target.startswith(
+            ("dismiss:", "stop:")
+        ):  # rare: the first that comes is taken
             world.target_after = 0
         if self.options.target.startswith("stop:"):
             self.wire.fault_rate = 0.8
@@ -212,6 +272,10 @@ class History:
     def _dismisses(self) -> bool:
         """Whether this history is about the dismissal of plans that the ERP refuses for ever."""
         return self.options.target.startswith("dismiss:")
+
+    @property
+    def _own_script(self) -> bool:
+        return self.options.custom_response and not self.options.traits["shipped"]
 
     def _status(self) -> str:
         return "completed" if self.options.kind == "order_transaction" else self.options.kind
@@ -232,11 +296,11 @@ class History:
             "reference_path": "documentNumber",
             "timeout_seconds": 20,
             "custom_response": o.custom_response,
-            "lookup": {"url": "/lookup/{{ key }}", "found_path": "documentNumber"},
+            "lookup": {"url": "/lookup/{{ key }}", "found_path": self.found_path},
             "requests_per_second": 5 if traits["rate"] else None,
         }
-        if o.custom_response:
-            erp["custom_response_script"] = _RESPOND
+        if o.custom_response and not traits["shipped"]:
+            erp["custom_response_script"] = CUSTOM_RESPONSE
         if traits["token"]:
             erp["login"] = _LOGIN
         raw: dict[str, Any] = {
@@ -258,6 +322,7 @@ class History:
     def settings(self) -> Any:
         settings = loaded(self.raw, FLOW)
         self.rules.policies[settings.digest] = settings.erp.in_doubt
+        self.rules.mapped_versions[settings.digest] = self.version
         return settings
 
     def around(self, home: Home) -> product.Surroundings:
@@ -273,7 +338,9 @@ class History:
         )
 
     def _endpoint(self, conn_id: str) -> Endpoint:
-        return Endpoint(conn_id, OMNITRON if conn_id == "omnitron" else ERP, "user", "secret")
+        if conn_id != "omnitron":
+            return Endpoint(conn_id, ERP, "user", "secret")
+        return Endpoint(conn_id, self.address, "user", "secret")
 
     def _journal(self) -> AbstractContextManager[SimulatedJournal]:
         return nullcontext(SimulatedJournal(self.world, self.database, self.rules))
@@ -307,7 +374,11 @@ class History:
         for _ in range(count):
             pk, self.next_pk = self.next_pk, self.next_pk + 1
             order = 4000 + pk - (pk - first) % 2 if self.options.kind == "order_transaction" else None
-            self.omnitron.add(pk, self._status(), order)
+            if ORDERS_GROW and order in self.omnitron.transactions and self._draws(0.5):
+                self.omnitron.add(pk, "confirmed", order)  # completed a while later
+                self.world.at(self.world.random.choice((60.0, 800.0)), partial(self._complete, pk))
+            else:
+                self.omnitron.add(pk, self._status(), order)
             if order is not None and order not in self.omnitron.transactions:
                 self.omnitron.transactions[order] = {
                     "pk": order,
@@ -320,16 +391,28 @@ class History:
                 self.erp.refuses[pk] = draw.choice((1, 2, 99))
             if self._dismisses:
                 self.erp.refuses[pk] = 99
-            if self.options.custom_response and draw.random() < 0.4:
+            if self._own_script and draw.random() < 0.5:
                 self.erp.busy[pk] = draw.choice((1, 2))
-            if self.options.custom_response and draw.random() < 0.3:
+            elif self._own_script and self.options.honours_key and draw.random() < 0.6:
+                self.erp.shy[pk] = draw.choice((1, 2))
+            if self._own_script and draw.random() < 0.3:
                 self.erp.rejects.add(pk)
 
-    def colleague(self) -> None:
+    def _draws(self, rate: float) -> bool:
+        return self.world.random.random() < rate
+
+    def _complete(self, pk: int) -> None:
+        if pk in self.omnitron.plans:
+            self.omnitron.plans[pk].update(status="completed", modified_date=self.omnitron.iso())
+            self.omnitron.shows(pk)
+
+    def colleague(self, pk: int | None = None, kinds: Sequence[str] = _EDITS) -> None:
         """Somebody works on a plan in Omnitron."""
         draw = self.world.random
-        pk = draw.choice(sorted(self.omnitron.plans))
-        what = draw.choice(("amount", "status", "back", "gone"))
+        pk = draw.choice(sorted(self.omnitron.plans)) if pk is None else pk
+        if pk not in self.omnitron.plans or self.world.calm:
+            return
+        what = draw.choice(kinds)
         if self.options.kind == "order_transaction" and what != "amount":
             return
         self.world.note(f"a colleague: {what} of plan {pk}")
@@ -340,23 +423,36 @@ class History:
         elif what == "back" and self.omnitron.plans[pk]["status"] == "cancelled":
             self.omnitron.change(pk, status=self._status())
         elif what == "gone" and len(self.omnitron.plans) > 1 and self.rules.newest(str(pk)) is not None:
-            self.omnitron.touched.add(pk)
-            del self.omnitron.plans[pk]
+            self.omnitron.remove(pk)
+
+    def _while_in_doubt(self, pk: int) -> None:
+        """A plan that is not settled by its answer is the one that a colleague works on."""
+        draw = self.world.random
+        if self.options.traits["colleague"] and draw.random() < 0.7:
+            after = draw.choice((0.0, 0.5, 20.0, 200.0))
+            self.world.at(after, partial(self.colleague, pk, ("amount", "amount", *_EDITS)))
 
     # Airflow
 
     def task(
-        self, home: Home, name: str, body: Callable[[bool], Any], again: bool = False
+        self,
+        home: Home,
+        name: str,
+        body: Callable[[bool], Any],
+        again: bool = False,
+        run: int | None = None,
     ) -> tuple[bool, Any]:
         """One task with Airflow's retries. Returns whether it went well, and its value."""
         for attempt in range(1 + RETRIES):
             process = self._start(home, name, partial(body, again or attempt > 0))
+            process.run, process.again = run, again or attempt > 0
             self.world.wait([process])
             if process.done and not process.dead and process.error is None:
                 return True, process.value
             if process.done and process.error is not None and not self._retried(process, name):
                 return False, None
-            if process.dead and self.options.traits["abandons"] and self.world.chance(0.3):
+            rate = 0.9 if self.options.traits["unread"] else 0.3
+            if process.dead and self.options.traits["abandons"] and self.world.chance(rate):
                 self.world.note(f"{name} is not tried again")
                 return False, None
             self.world.sleep(0.5 if process.dead else RETRY_SECONDS)
@@ -396,21 +492,35 @@ class History:
         """The tasks of one run in their order."""
         around = self.around(home)
         home.count += 1
-        key, run = f"run {home.count}", None
+        key, run, began = f"run {home.count}", None, self.world.now
         well, run = self.task(home, "login", lambda again: product.login(around, key, params))
+        if well:
+            self.rules.runs[run] = (began, self.world.now)
         lots: list[int] = []
         if well:
             well, lots = self.task(home, "get_data", lambda again: product.get_data(around, run, params))
         if well:
             assert run is not None
             home.runs.append((run, lots, []))
+            if self.options.traits["stalls"] and not self.world.calm:
+                if self.options.traits["colleague"]:
+                    self.world.at(
+                        self.world.random.choice((5.0, 100.0)), partial(self.colleague, kinds=_EDITS[:2])
+                    )
+                self.world.sleep(self.world.random.choice((500.0, 700.0, 1500.0)))  # no worker is free
+            first = self.options.traits["late"] and home.count == 1
+            if first or (self.options.traits["unbegun"] and self.world.chance(0.4)):
+                self.world.note(f"run {run} ends before its lots")
+                home.unbegun.add(run)
+                return
             well = self.lots(home, run, lots)
         members: list[int] = []
         if well:
             well, members = self.task(home, "open_plans", lambda again: product.open_plans(around, run))
         if well:
+            assert run is not None
             home.runs[-1] = (*home.runs[-1][:2], members)
-            self.carry(home, members)
+            self.carry(home, run, members)
         if run is not None and not (self.options.traits["abandons"] and self.world.chance(0.3)):
             self.task(home, "report", lambda again: product.report(around, run))
             self.task(home, "gate", lambda again: self._gate(around, run))
@@ -432,17 +542,18 @@ class History:
                     f"bulk {lot}",
                     lambda more, lot=lot: product.bulk(around, run, lot, more),
                     again,
+                    run,
                 ),
             )
             for lot in lots
         ]
         return all(well for well, _ in self.side_by_side(bodies, home))
 
-    def carry(self, home: Home, members: list[int], again: bool = False) -> None:
-        bodies = [(f"plan {member}", partial(self._chain, home, member, again)) for member in members]
+    def carry(self, home: Home, run: int, members: list[int], again: bool = False) -> None:
+        bodies = [(f"plan {member}", partial(self._chain, home, run, member, again)) for member in members]
         self.side_by_side(bodies, home)
 
-    def _chain(self, home: Home, member: int, again: bool) -> None:
+    def _chain(self, home: Home, run: int, member: int, again: bool) -> None:
         around = self.around(home)
         for step in self.settings().steps:
             well, value = self.task(
@@ -450,6 +561,7 @@ class History:
                 f"{step} of {member}",
                 lambda more, step=step: product.carry_one(around, member, step, more, lambda name: None)[0],
                 again,
+                run,
             )
             if not well or value != "green":
                 return
@@ -463,16 +575,46 @@ class History:
                 self.more_plans(draw.choice((0, 1)))
                 if traits["colleague"]:
                     self.colleague()
+                    self.world.at(draw.choice((0.5, 5.0, 90.0)), self.colleague)
+                if traits["unread"]:
+                    for pk in sorted(self.omnitron.plans):
+                        self.colleague(pk, _EDITS[:1])
                 if traits["changes"]:
                     self.change_settings()
-            self.dag_run(home, self._params())
+                self._misbehave(home)
+            if number == 1 and traits["late"]:
+                self.change_settings("mapping")
+                for pk in sorted(self.omnitron.plans):
+                    self.colleague(pk, _EDITS[:1])
+                self.dag_run(home, Params(limit=1))
+            else:
+                self.dag_run(home, self._params())
+            if number == 0 and traits["late"]:
+                continue
             helpers = []
-            if traits["clears"] and home.runs and draw.random() < 0.6:
+            if home.runs and ((traits["clears"] and draw.random() < 0.6) or home.unbegun):
                 helpers.append(self.world.spawn(f"{home.name}.clear", partial(self.clear, home)))
             if traits["person"] or traits["resends"]:
                 self.person()
             if helpers and draw.random() < 0.5:
                 self.world.wait(helpers)
+
+    def _misbehave(self, home: Home) -> None:
+        """Clocks are set, and somebody edits Omnitron's Connection."""
+        draw = self.world.random
+        if CLOCKS_MISBEHAVE and draw.random() < 0.5:
+            self.world.at(draw.choice((0.5, 2.0, 30.0)), partial(self._set_clock, home))
+        if not HOSTS_RESPELT:
+            return
+        self.address = draw.choice(SPELLINGS)
+        if home.runs and not self.world.calm and len(self.homes) == 1 and draw.random() < 0.4:
+            right, self.address = self.address, ANOTHER
+            self.world.note("the Connection names another Omnitron")
+            self.clear(home)
+            self.address = right
+
+    def _set_clock(self, home: Home) -> None:
+        home.skew = self.world.random.choice((0.0, -600.0, -20.0, 600.0))
 
     def _params(self) -> Params:
         draw, traits = self.world.random, self.options.traits
@@ -489,20 +631,25 @@ class History:
         """Somebody clears tasks of an earlier run, perhaps while the next one is under way."""
         draw = self.world.random
         self.world.sleep(draw.choice((0.0, 0.5, 30.0, 350.0)))
-        run, lots, members = draw.choice(home.runs)
+        late = [one for one in home.runs if one[0] in home.unbegun]
+        run, lots, members = draw.choice(late or home.runs)
         self.world.note(f"clears run {run}")
-        if lots and draw.random() < 0.5:
+        if late:  # its tasks begin now, for the first time, perhaps beside a later run
+            home.unbegun.remove(run)
+            self.lots(home, run, lots)
+        elif lots and draw.random() < 0.5:
             self.lots(home, run, lots, again=True)
         elif members:
-            self.carry(home, members, again=True)
+            self.carry(home, run, members, again=True)
         self.task(home, "report", lambda again: product.report(self.around(home), run))
 
-    def change_settings(self) -> None:
+    def change_settings(self, what: str = "") -> None:
         draw = self.world.random
-        what = draw.choice(("mapping", "policy", "post script"))
+        what = what or draw.choice(("mapping", "policy", "post script"))
         self.world.note(f"settings: {what}")
         if what == "mapping":
             self.version += 1
+            self.rules.versions.append((self.world.now, self.version))
         elif what == "policy":
             self.policy = draw.choice(("hold", "lookup", "resend"))
         else:
@@ -543,8 +690,8 @@ class History:
             "do_nothing",
         ):
             return
-        if any(not one.process.done for one in sent):
-            return  # a request may still come: whoever is asked says "not yet"
+        if any(one.pending or not one.process.done for one in sent):
+            return  # it may still be booked: whoever is asked says "not yet"
         arrived = bool(self.rules.effects(row.pk, row.generation))
         try:
             journal.resolve(row.id, arrived=arrived, who="person")
@@ -556,7 +703,7 @@ class History:
             if not arrived and self.rules.rows[row.id].outcome == "not_done":
                 self.rules.released.add((row.pk, row.generation))
                 for one in sent:
-                    one.refused = True  # now it is known: the plan is prepared anew
+                    one.undone = True  # now it is known
 
     # From the beginning to the end
 
@@ -633,7 +780,10 @@ class History:
         pk = int(row.pk)
         if row.state in (State.FAILED, State.DEAD):
             for_ever = (
-                self.erp.refuses[pk] > 0 or pk in self.omnitron.touched or pk not in self.omnitron.plans
+                self.erp.refuses[pk] > 0
+                or (self.erp.wrong_version == self.version)
+                or pk in self.omnitron.touched
+                or pk not in self.omnitron.plans
             )
             return for_ever or row.state is State.DEAD
         return bool(row.state is State.CHANGED and (pk in self.omnitron.touched or row.generation > 1))

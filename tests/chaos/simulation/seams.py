@@ -16,10 +16,11 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.pool import StaticPool
 
-from include.order_cancel import erp, flow, journal, omnitron, tokens, under_way
+from include.order_cancel import erp, flow, journal, omnitron, schema, tokens, under_way
 from include.order_cancel.errors import JournalDown
 from include.order_cancel.journal import Journal
 from include.order_cancel.settings import FlowSettings, from_snapshot, load
+from tests.chaos.simulation import world as worlds
 from tests.chaos.simulation.rules import Rules
 from tests.chaos.simulation.systems import SimulatedCaller, SimulatedScripts, Wire
 from tests.chaos.simulation.world import World
@@ -99,6 +100,14 @@ class Database:
             self._raw.rollback()
         return [tuple(row) for row in found]
 
+    def deadline(self, row_id: int) -> tuple[float, str, float]:
+        """A row's deadline, and by which start of the machine it counts (none: by the journal's clock)."""
+        names = {column.name for column in schema.plans.columns}
+        boot = "boot, boot_began" if "boot" in names else "'', 0.0"
+        question = f"SELECT request_deadline, {boot} FROM order_cancel_plans WHERE id = {row_id}"  # noqa: S608
+        deadline, booted, began = self.raw(question)[0]
+        return float(deadline), str(booted), float(began)
+
     def close(self) -> None:
         self._raw.close()
         self.engine.dispose()
@@ -113,7 +122,11 @@ class SimulatedJournal(Journal):
         self.doing = "another"
 
     def _now(self, connection: Any) -> float:
-        return self.world.true_time()
+        now = self.world.true_time()
+        if worlds.CLOCKS_MISBEHAVE and self.world.chance(self.world.pause_rate):
+            self.world.lag(9.0)  # the process stood still after it had read the clock
+            self.world.note("nine seconds pass")
+        return now
 
     @contextmanager
     def _reading(self) -> Iterator[Any]:

@@ -1,33 +1,70 @@
-"""Omnitron and the ERP as they are seen from a wire that loses things, and the wire itself."""
+"""Omnitron and the ERP as they are seen from a wire that loses things, and the wire itself.
+
+Before each of them stands a gateway, which may answer in its place with any status, before a request reached the
+system or after it took effect there. What the world promises is written down here once more, from the contract and
+RFC 9110, and not taken from the product: a status of `REFUSALS` or `NOT_DONE` comes only where nothing was done and
+nothing will be, one of `OWN_REFUSALS` from the ERP itself alone, and a lookup's 404 in JSON means that the ERP has
+nothing by now. Without these no sender could do right. Any other status promises nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from include.order_cancel.errors import ScriptFailed
 from include.order_cancel.http import Answer, Before, Caller, NotSent, OutcomeUnknown, Request
+from include.order_cancel.scripts import runner
+from include.order_cancel.scripts.contract import Log
 from include.order_cancel.scripts.process import ScriptResult
 from tests.chaos.simulation.rules import Rules, Sent, pk_in
-from tests.chaos.simulation.world import World
+from tests.chaos.simulation.world import FOREVER, World
 
 OMNITRON, ERP = "http://omnitron.test", "http://erp.test"
-UNKNOWN = (500, 502, 504)
+SPELLINGS = (OMNITRON, "http://OMNITRON.test", "http://omnitron.test:80", "http://omnitron.test./")
+ANOTHER = "http://another.test"
+CUSTOM_RESPONSE = "def respond(request, response, attributes):\n    return 'continue'\n"
+NOT_DONE = frozenset({408, 425, 429})
+OWN_REFUSALS = frozenset({400, 409, 410, 422})
+REFUSALS = OWN_REFUSALS | {301, 307, 308, 402, 403, 404, 405, 406, 411, 413, 414, 415, 416, 417, 421}
+REFUSALS |= {423, 424, 426, 428, 431, 451}
+# What a gateway likes to answer after a request has reached the system.
+_TELLING_NOTHING = (302, 303, 460, 499, 500, 501, 502, 503, 503, 504, 505, 520, 522, 524, 529, 598, 200)
+# What one history's gateway answers again and again, in place of the ERP: after it booked, or before it saw anything.
+HABITS = (
+    *(f"{status} hides" for status in (503, 302, 520, 501, 303, 503, 598, 200, 505, 529)),
+    *(f"{status} instead" for status in (429, 404, 200, 403, 408, 302, 429, 200, 425)),
+    "slow",
+    "slow",
+)
+# What a system answers to an old token, without a look at what was asked.
+STALE = (401, 403, 419, 440)
+_ANY_AFTER = tuple(status for status in range(100, 600) if status not in {*NOT_DONE, *REFUSALS, *STALE})
+_ANY_BEFORE = tuple(status for status in range(100, 600) if status not in {*OWN_REFUSALS, 401, 419, 440})
+# How long a slow ERP may still be at work after its sender has given up: less than `erp.lookup.after_seconds`.
+SLOWEST = 50.0
+# Whether a gateway answers 404 in HTML for a plan that Omnitron has. The product takes it for Omnitron's own word as
+# yet; true once it does not.
+GATEWAY_404_FOR_A_PLAN = False
 
 # What may become of one request: whether it takes effect, and what its sender hears ("lost": nothing).
 _BEFORE = ("refused", "reset before", "timeout before", "500 before", "503", "429", "408")
 _AFTER = ("reset after", "timeout after", "500 after", "502 after")
 _TOKEN = ("401",)
+_AT_ONCE = ("403", "401", "503", "429", "429 long", "408", "409", "500 before")
+_GATEWAY = ("page before", "page after", "page after")
 _OF_KIND = {
     "Omnitron login": _BEFORE + _AFTER + ("403",),
     "ERP token": _BEFORE + _AFTER + ("403",),
-    "ERP write": _BEFORE + _AFTER + _AFTER + ("422", "429 long", "401"),
-    "ERP lookup": _BEFORE + _TOKEN,
+    "ERP write": _BEFORE + _AFTER + _GATEWAY * 2 + ("slow", "slow", "422", "429 long", "401"),
+    "ERP lookup": _BEFORE + _TOKEN + ("page 404", "page 404", "page before"),
+    "one plan": _BEFORE + _TOKEN + (("page 404",) if GATEWAY_404_FOR_A_PLAN else ()),
     "write-back": _BEFORE + _AFTER + _TOKEN + ("409",),
     "create mapping": _BEFORE + _AFTER + _TOKEN,
 }
@@ -53,11 +90,20 @@ def kind_of(request: Request) -> str:
 
 @dataclass
 class Reply:
-    """What a system answers: a status and its JSON."""
+    """What a system answers: a status and its JSON, or a gateway in its place: then `page` is what it shows."""
 
     status: int
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
+    page: bytes | None = None
+
+    @property
+    def content(self) -> bytes:
+        return json.dumps(self.body).encode() if self.page is None else self.page
+
+    @property
+    def content_type(self) -> str:
+        return "application/json" if self.page is None or self.page.startswith(b"{") else "text/html"
 
 
 @dataclass
@@ -69,12 +115,17 @@ class Wire:
     omnitron: Omnitron
     erp: Erp
     fault_rate: float = 0.0
+    habit: str = ""  # what becomes of the first writes of about every second plan
+    _habitual: dict[str, int] = field(default_factory=dict)
+    on_doubt: Any = lambda pk: None  # told of each plan that is not settled by its answer
 
     async def exchange(self, caller: Caller, request: Request, before: Before | None, auth: Any) -> Answer:
         """One request and its answer, or what a client sees of their loss."""
         world, kind = self.world, kind_of(request)
+        if request.url.startswith(ANOTHER):
+            return self._another(kind, request)
         world.point(f"{kind}: before the connection")
-        fault = self._fault(kind)
+        fault = self._fault(kind, request)
         await asyncio.sleep(world.random.choice((0.0, 0.01, 0.3)))
         if fault == "refused":
             raise NotSent(f"{kind}: refused")
@@ -96,6 +147,8 @@ class Wire:
         up, down = world.random.choice((0.01, 0.2, 1.0)), world.random.choice((0.0, 0.05, 0.7))
         if fault.startswith("timeout"):
             up = world.random.uniform(0.1, longest - 0.1)
+        if fault == "slow" and world.random.random() < 0.5:
+            fault = "slow timeout"
         box: list[Reply | None] = []
         began = world.now
         world.at(up, lambda: box.append(self._arrive(kind, request, fault, auth, sent, process)))
@@ -104,22 +157,44 @@ class Wire:
         await asyncio.sleep(max(0.0, up - (world.now - began)) + 1e-3)
         world.point(f"{kind}: took effect, not yet answered")
         reply = box[0]
-        if fault.startswith("timeout"):
+        if fault.endswith("timeout") or fault.startswith("timeout"):
             await asyncio.sleep(max(0.0, longest - (world.now - began)))
         if reply is None or world.now - began > longest:
             self._unknown(sent)
+            world.note(f"{kind} {request.method}: {fault or 'frozen'}, no answer")
             raise OutcomeUnknown(f"{kind}: {fault or 'frozen'}")
         await asyncio.sleep(down)
         world.point(f"{kind}: answered")
-        if reply.status in UNKNOWN:
-            self._unknown(sent)
-        headers = {"Date": formatdate(world.true_time() + self.omnitron.skew, usegmt=True), **reply.headers}
+        if sent is not None:
+            self._heard(sent, reply)
+        elif kind == "ERP lookup" and reply.status == 404 and reply.page is None:
+            self.rules.not_there(urlsplit(request.url).path.rpartition("/")[2])
+        headers = {
+            "Date": formatdate(world.true_time() + self.omnitron.skew, usegmt=True),
+            "Content-Type": reply.content_type,
+            **reply.headers,
+        }
         world.note(f"{kind} {request.method} {urlsplit(request.url).path}: {reply.status}")
+        return Answer(reply.status, "", headers, reply.content, request.url, world.now - began)
+
+    def _another(self, kind: str, request: Request) -> Answer:
+        """Another shop's Omnitron, whose plans have the same numbers. Nothing may be told to it."""
+        if kind in ("write-back", "create mapping"):
+            self.rules.breach("no write-back before an outcome", f"another Omnitron is told: {request.url}")
+        pk = urlsplit(request.url).path.rstrip("/").rpartition("/")[2]
+        shown = {"key": "token-1", "pk": int(pk) if pk.isdigit() else 0, "status": "waiting", "results": []}
         return Answer(
-            reply.status, "", headers, json.dumps(reply.body).encode(), request.url, world.now - began
+            200, "", {"Content-Type": "application/json"}, json.dumps(shown).encode(), request.url, 0.0
         )
 
-    def _fault(self, kind: str) -> str:
+    def _fault(self, kind: str, request: Request) -> str:
+        if kind == "ERP write" and self.habit and self.world.chance(1.0):
+            times = self._habitual.setdefault(pk_in(request.body), self.world.random.choice((0, 1, 1, 3, 4)))
+            if times:
+                self._habitual[pk_in(request.body)] -= 1
+                return self.habit
+        if kind == "ERP lookup" and self.habit.endswith("hides") and self.world.chance(0.5):
+            return "page 404"
         if not self.world.chance(self.fault_rate):
             return ""
         return self.world.random.choice(_OF_KIND.get(kind, _BEFORE + _TOKEN))
@@ -127,30 +202,77 @@ class Wire:
     def _unknown(self, sent: Sent | None) -> None:
         if sent is not None:
             self.rules.not_known(sent)
+            self.on_doubt(int(sent.pk))
+
+    def _heard(self, sent: Sent, reply: Reply) -> None:
+        """What the sender may know from here on, by what the world promises of the answer that it has."""
+        if reply.page is None and 200 <= reply.status < 300:
+            self.rules.taken(sent, reply.body["result"])
+            if sent.offered:
+                self.on_doubt(int(sent.pk))
+        elif reply.page is None and reply.status in (400, 422):  # the ERP's own word, which knows its keys
+            self.rules.refused(sent)
+        elif reply.status in REFUSALS | NOT_DONE or reply.status in STALE:
+            self.rules.not_done(sent, refusal=reply.status in REFUSALS)
+        else:
+            self._unknown(sent)
 
     def _arrive(
         self, kind: str, request: Request, fault: str, auth: Any, sent: Sent | None, process: Any
     ) -> Reply | None:
         """The request at its destination; None where its sender hears nothing of it."""
+        if sent is not None:
+            sent.on_its_way = False
         if process.dead and not self.world.calm and self.world.random.random() < 0.3:
             return None  # lost together with its sender
         if fault in ("reset before", "timeout before"):
             return None
-        if fault == "422":  # the ERP's own word, which knows its keys
+        if fault == "422":
             assert sent is not None
             self.erp.refuses[int(sent.pk)] += 1
-        elif fault[:3] in ("403", "401", "503", "429", "408", "409") or fault == "500 before":
+        elif fault.endswith(" instead"):
+            return self._page(int(fault[:3]))
+        elif fault in _AT_ONCE:
             wait = {"503": "1", "429": "2", "429 long": "120"}.get(fault)
-            if sent is not None and fault != "500 before":
-                sent.refused = True
             if fault == "401":
                 self._expire(kind)
-            return Reply(int(fault[:3]), {"error": fault}, {"Retry-After": wait} if wait else {})
+                fault = str((self.erp if kind.startswith("ERP") else self.omnitron).stale_status)
+            return Reply(int(fault[:3]), {"error": fault}, {"Retry-After": wait} if wait else {}, b"{}")
+        elif fault in ("page 404", "page before"):
+            return self._page(404 if fault == "page 404" else self.world.random.choice(_ANY_BEFORE))
+        elif fault.startswith("slow"):
+            assert sent is not None
+            return self._begin_slowly(fault, auth, sent)
         system = self.erp if kind.startswith("ERP") else self.omnitron
         reply = system.handle(kind, request, auth, sent)
+        if fault.endswith((" hides", "page after")) and reply.status in {*NOT_DONE, *REFUSALS, *STALE}:
+            return reply
+        if fault.endswith(" hides"):
+            return self._page(int(fault[:3]))
+        if fault == "page after":
+            draw = self.world.random
+            return self._page(draw.choice(_ANY_AFTER if draw.random() < 0.3 else _TELLING_NOTHING))
         if fault in ("reset after", "timeout after"):
             return None
-        return Reply(int(fault[:3]), {"error": fault}) if fault.endswith(" after") else reply
+        return Reply(int(fault[:3]), page=b"{}") if fault.endswith(" after") else reply
+
+    def _begin_slowly(self, fault: str, auth: Any, sent: Sent) -> Reply | None:
+        """The ERP is still at work when its sender has given up, or was told by a gateway that it takes too long."""
+        if self.erp.wants_token and self.erp._refuses(auth):
+            return Reply(self.erp.stale_status, {})
+        if (said := self.erp.known(sent)) is not None:
+            return said
+        sent.at_work = True
+        took = 20.0 + self.world.random.uniform(0.0, SLOWEST)
+        self.world.at(max(0.0, sent.first_byte_at + took - self.world.now), lambda: self.erp.finish(sent))
+        if fault == "slow timeout":
+            return None
+        return self._page(self.world.random.choice(_TELLING_NOTHING))
+
+    def _page(self, status: int) -> Reply:
+        """What a gateway answers in the system's place. JSON of its own stands only where a lookup cannot be meant."""
+        pages = (b"<html>not the system</html>", b"<html>please sign in</html>", b"")
+        return Reply(status, page=self.world.random.choice(pages if 200 <= status < 300 else pages[:2]))
 
     def _expire(self, kind: str) -> None:
         (self.erp if kind.startswith("ERP") else self.omnitron).valid_token += 1
@@ -174,6 +296,7 @@ class Tokened:
     """A system that gives tokens and refuses old ones."""
 
     valid_token = 1
+    stale_status = 401
 
     def _refuses(self, auth: Any) -> bool:
         return f"token-{self.valid_token}" not in str(dict(auth).get("Authorization", ""))
@@ -190,6 +313,26 @@ class Omnitron(Tokened):
         self.mapped: Counter[int] = Counter()
         self.status_of_flow = "waiting"
         self.touched: set[int] = set()
+        self._showed: dict[int, list[tuple[float, str | None, bool]]] = defaultdict(list)
+
+    def shows(self, pk: int) -> None:
+        """Remember what it shows of a plan from now on."""
+        plan = self.plans.get(pk)
+        fits = plan is not None and plan["status"] == self.status_of_flow
+        self._showed[pk].append((self.world.now, plan and plan["refund_amount"], fits))
+
+    def shown_until(self, pk: int, amount: str, *, any_status: bool) -> float:
+        """Until when it showed this amount, of a plan that the flow may send. Never: minus infinity."""
+        until = FOREVER
+        for since, shown, fits in reversed(self._showed[pk]):
+            if shown == amount and (fits or any_status):
+                return until
+            until = since
+        return -FOREVER
+
+    def moved_lately(self, pk: int) -> bool:
+        """Whether it showed something else until a short while ago, so that nobody can have seen it."""
+        return self._showed[pk][-1][0] > self.world.now - 60.0
 
     def iso(self) -> str:
         return _iso(self.world.true_time() + self.skew)
@@ -205,17 +348,24 @@ class Omnitron(Tokened):
             "refund_amount": "10.00",
             "order": {"pk": order or pk, "number": f"N{order or pk}"},
         }
+        self.shows(pk)
 
     def change(self, pk: int, **values: Any) -> None:
         """Something that a colleague does, behind the flow's back."""
         self.touched.add(pk)
         self.plans[pk].update(values, modified_date=self.iso())
+        self.shows(pk)
+
+    def remove(self, pk: int) -> None:
+        self.touched.add(pk)
+        del self.plans[pk]
+        self.shows(pk)
 
     def handle(self, kind: str, request: Request, auth: Any, sent: Sent | None) -> Reply:
         if kind == "Omnitron login":
             return Reply(200, {"key": f"token-{self.valid_token}"})
         if self._refuses(auth):
-            return Reply(401, {"detail": "Invalid token."})
+            return Reply(self.stale_status, {"detail": "Invalid token."})
         parts = urlsplit(request.url)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if kind in ("list page", "transactions"):
@@ -240,6 +390,7 @@ class Omnitron(Tokened):
             return Reply(400, {"status": "no such transition"})
         self.rules.written(pk, status)
         plan.update(status=status, modified_date=self.iso())
+        self.shows(pk)
         return Reply(200, dict(plan))
 
     def _listed(self, query: dict[str, str]) -> list[dict[str, Any]]:
@@ -277,39 +428,67 @@ class Erp(Tokened):
         self.by_key: dict[str, dict[str, Any]] = {}
         self.refuses: Counter[int] = Counter()  # how often each plan is still refused
         self.busy: Counter[int] = Counter()  # how often each plan is still told to come again
+        self.shy: Counter[int] = Counter()  # the same, although it is booked
         self.rejects: set[int] = set()  # plans whose answer means a rejection to a response script
+        self.wrong_version = 0  # of the mapping: whatever comes with it is refused
 
     def handle(self, kind: str, request: Request, auth: Any, sent: Sent | None) -> Reply:
         if kind == "ERP token":
             return Reply(200, {"token": f"token-{self.valid_token}"})
         if self.wants_token and self._refuses(auth):
-            if sent is not None:
-                sent.refused = True
-            return Reply(401, {})
+            return Reply(self.stale_status, {})
         if kind == "ERP lookup":
             found = self.by_key.get(urlsplit(request.url).path.rpartition("/")[2])
             return Reply(200, found) if found else Reply(404, {})
         assert sent is not None
-        return self._write(int(pk_in(request.body)), sent)
+        said = self.known(sent)
+        return self._write(int(pk_in(request.body)), sent) if said is None else said
+
+    def known(self, sent: Sent) -> Reply | None:
+        """What it answers to a key that it has, or is at work on; None: it is new to it."""
+        if not self.honours_key:
+            return None
+        if sent.key in self.by_key:
+            return Reply(200, self._said(sent))
+        same = [one for one in self.rules.sent[sent.pk, sent.generation] if one.key == sent.key]
+        return (
+            Reply(409, {"error": "a request with this key is outstanding"})
+            if any(one.at_work for one in same)
+            else None
+        )
+
+    def finish(self, sent: Sent) -> None:
+        """The end of a request whose sender has given up; what it would have answered nobody hears."""
+        sent.at_work = False
+        self._write(int(sent.pk), sent)
 
     def _write(self, pk: int, sent: Sent) -> Reply:
-        if self.honours_key and sent.key in self.by_key:
-            return Reply(200, self.by_key[sent.key])
-        for wish, status, word in (
-            (self.refuses, 422, "refused"),
-            (self.busy, 200, "do_nothing"),
-        ):
-            if wish[pk] > 0 and not self.rules.effects(sent.pk, sent.generation):
-                wish[pk] -= 1
-                self.rules.refused(sent)
-                return Reply(status, {"result": word})
+        others = [one for one in self.rules.sent[sent.pk, sent.generation] if one is not sent]
+        untouched = not any(one.effects or one.pending for one in others)
+        if self.wrong_version and sent.version == self.wrong_version:
+            sent.own_refusal = True
+            return Reply(422, {"result": "refused"})
+        if self.refuses[pk] > 0 and untouched:
+            self.refuses[pk] -= 1
+            sent.own_refusal = True
+            return Reply(self.world.random.choice(sorted(OWN_REFUSALS)), {"result": "refused"})
+        if self.busy[pk] > 0 and untouched:
+            self.busy[pk] -= 1
+            return Reply(200, {"result": "do_nothing"})
         if pk in self.rejects:
-            self.rules.refused(sent)
             return Reply(200, {"result": "failure"})
         number = self.rules.effect(sent)
-        said = {"documentNumber": f"D{pk}-{number}", "result": "continue"}
+        document = f"D{pk}-{number}"
+        said = {"documentNumber": document, "value": [{"number": document}], "result": "continue"}
         self.by_key[sent.key] = said
-        return Reply(201, said)
+        return Reply(201, self._said(sent))
+
+    def _said(self, sent: Sent) -> dict[str, Any]:
+        said, pk = self.by_key[sent.key], int(sent.pk)
+        if self.shy[pk] > 0:
+            self.shy[pk] -= 1
+            return {**said, "result": "do_nothing"}
+        return said
 
 
 class SimulatedScripts:
@@ -338,21 +517,38 @@ class SimulatedScripts:
         await asyncio.sleep(0)
         if kind != "response" and self.world.chance(0.05):
             raise ScriptFailed(f"the {kind} script failed")
-        relation = self._judged(document) if kind == "response" else None
+        if kind == "response" and text != CUSTOM_RESPONSE:
+            return _shipped(text, document, attributes)
+        relation = self._judged(document, attributes) if kind == "response" else None
         result = {**document, "scripted": True} if kind == "script" else None
         return ScriptResult(result, dict(attributes), relation, None, False, [])
 
-    def _judged(self, text: str) -> str:
-        answer = json.loads(text) or {}
-        if "error" in answer or not answer:
-            if answer.get("error", "401")[:3] == "401":
-                return "auth_fail"
-            raise ScriptFailed("the response script knows no such answer")
+    def _judged(self, text: str, attributes: Any) -> str:
+        """An ERP's own script, which says `unknown` where it does not know."""
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = {}
+        if "result" not in answer:
+            return "auth_fail" if attributes["invokehttp.status.code"] == "401" else "unknown"
         if answer["result"] == "refused":
             raise ScriptFailed("the ERP refused it")
         if self.world.chance(0.03):
             raise ScriptFailed("the response script has a bad day")
         return str(answer["result"])
+
+
+@lru_cache
+def _compiled(text: str) -> Any:
+    return runner.compile_script(text, "response")
+
+
+def _shipped(text: str, document: str, attributes: Any) -> ScriptResult:
+    """The shipped response script, really run."""
+    said = runner.run(_compiled(text), document.encode(), dict(attributes), None, Log())
+    if said.error:
+        raise ScriptFailed(said.error)
+    return ScriptResult(None, said.attributes, said.relation, said.reason, said.refused, [])
 
 
 def _iso(seconds: float) -> str:
