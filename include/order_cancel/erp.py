@@ -182,9 +182,9 @@ class Erp:
         if lookup is None:
             raise OutcomeUnknown("there is no lookup that could tell whether the request arrived")
         answer = await self._asked(self._lookup_request(lookup, plan, body, key))
-        if answer.status == 404 and _is_json(answer):
+        if answer.status == 404 and answer.is_json:
             return None
-        if not answer.ok or _is_page(answer):
+        if not answer.ok or answer.is_page:
             raise OutcomeUnknown(f"the lookup was answered with {answer.describe()}")
         return answer if lookup.found_path is None or _found(answer, lookup.found_path) else None
 
@@ -342,19 +342,6 @@ def _stands(answer: Answer, path: str) -> bool:
     if header_name(path) is not None:
         return found is not None and found.lower() not in _NOTHING
     return bool(found)
-
-
-def _is_json(answer: Answer) -> bool:
-    try:
-        answer.json()
-    except BadAnswer:
-        return False
-    return True
-
-
-def _is_page(answer: Answer) -> bool:
-    """Whether it is meant for a browser: JSON was asked for, so something before the ERP answered."""
-    return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/html"
 
 
 def _lookup_value(name: str, plan: Any, body: Any, key: str) -> str:

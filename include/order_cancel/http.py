@@ -149,6 +149,11 @@ class Answer:
         """Whether the status is 2xx."""
         return 200 <= self.status < 300
 
+    @property
+    def is_page(self) -> bool:
+        """Whether it is meant for a browser: JSON was asked for, so something before the system answered."""
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/html"
+
     @functools.cached_property
     def text(self) -> str:
         """The body in the charset that the answer states, else UTF-8; what cannot be read is replaced."""
@@ -170,6 +175,15 @@ class Answer:
             return json.loads(self.text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             raise BadAnswer(f"the answer is not JSON: {self.describe()}") from None
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the body is JSON."""
+        try:
+            self.json()
+        except BadAnswer:
+            return False
+        return True
 
     def excerpt(self, limit: int = 500) -> str:
         """The beginning of the body, fit for a message."""

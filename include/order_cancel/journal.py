@@ -428,6 +428,14 @@ class Journal:
         new_id = connection.execute(insert(plans).values(values).returning(plans.c.id)).scalar_one()
         if document is not None:
             self._write_bodies(connection, [(new_id, Body("document", document.content))], now)
+        if (
+            row.state is State.DEAD
+        ):  # or a task of an older run, or a person, could take it up besides the new one
+            row.state, row.error = State.DISMISSED, f"sent again as generation {row.generation + 1}"
+            row.fence += 1
+            connection.execute(update(plans).where(plans.c.id == row.id).values(fence=row.fence))
+            over = Event("resend", "dismissed, was dead", row.error, at=now)
+            self._write_moves(connection, [Move(row, events=[over])], now)
         began = Event(
             "resend", f"generation {row.generation + 1}", reason, run=run.id if run is not None else None
         )
@@ -874,7 +882,7 @@ class Journal:
                 row.state, row.relation, row.outcome = State.ANSWERED, Relation.CONTINUE, "accepted"
                 row.error = None
             else:
-                row.state, row.relation, row.outcome = State.FAILED, None, "not_done"
+                row.state, row.relation, row.outcome = State.FAILED, None, "not_arrived"
                 row.progress = "request" if row.key else ""  # bytes may have left under the key: they stay
                 row.error = f"{who} says that it did not arrive; it is sent again with the same key"
             row.next_attempt_at = row.request_deadline = 0.0

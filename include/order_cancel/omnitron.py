@@ -203,14 +203,14 @@ class Omnitron:
             yield page
 
     async def plan(self, pk: object) -> dict[str, Any] | None:
-        """One plan as it is now, None where Omnitron knows it no more. Raises PlanFailed."""
+        """One plan as it is now, None where Omnitron itself says that it knows it no more. Raises PlanFailed."""
         told = f"plan {_named(pk)}"
         answer = await self._of_plan(self._request("GET", _filled(self.profile.plan.path, pk=pk)), told)
-        if answer.status == 404:
+        if answer.status == 404 and answer.is_json:
             return None
         document = self._json_of(answer, f"{told} cannot be read")
-        if not isinstance(document, dict):
-            raise PlanFailed(f"{told} cannot be read: the answer is not an object")
+        if not isinstance(document, dict) or pk_of(document) != str(pk).strip():
+            raise PlanFailed(f"{told} cannot be read: the answer is not this plan")
         return document
 
     async def write_back(self, pk: object, word: str) -> Answer:
@@ -224,10 +224,10 @@ class Omnitron:
         request = self._request(names.method, _filled(names.path, pk=pk, status=word), body)
         what = f"write-back of plan {_named(pk)} as '{word}'"
         answer = await self._of_plan(request, what)
-        if answer.ok or await self._has_status(pk, word, answer):
+        if (answer.ok and not answer.is_page) or await self._has_status(pk, word, answer):
             return answer
         told = f"Omnitron answered the {what} with {answer.describe()}"
-        if answer.status >= 500 or answer.status in (408, 425, 429):
+        if answer.ok or answer.status >= 500 or answer.status in (408, 425, 429):
             raise PlanFailed(f"{told}; it is repeated by the next run")
         raise WriteBackRefused(told)
 
@@ -265,7 +265,7 @@ class Omnitron:
         request = self._request(names.method, _filled(names.path, pk=pk, code=code), body)
         told = f"the mapping of transaction {_named(pk)}"
         answer = await self._of_plan(request, told, once=True)
-        if not answer.ok:
+        if not answer.ok or answer.is_page:
             raise PlanFailed(f"Omnitron refused {told}: {answer.describe()}")
         return answer
 

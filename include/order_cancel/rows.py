@@ -59,12 +59,13 @@ class Post(StrEnum):
 class Row:
     """One generation of one plan in one flow.
 
-    `outcome` is the class of the ERP's last answer (`accepted`, `refused`, `not_done`, `unknown`, `auth_fail`) or
-    empty where nothing was sent. `fence` rises with every lease: moves that carry an older one are refused.
-    `pruned`: what retention has taken since the last move, 0 nothing, 1 the bodies, 2 the journey too.
-    `key_host`, `key_generation`: what the row was called when it was made, where it was renamed; keys are made of it.
-    Times are seconds since the epoch, of the journal's clock. `boot`, `boot_began`: in a journal that is a file, which
-    start of the machine `request_deadline` counts from, and when that was; see `Journal.wire_seconds_left`.
+    `outcome` is the class of the ERP's last answer (`accepted`, `refused`, `not_done`, `unknown`, `auth_fail`),
+    `not_arrived` where a lookup or a person says so, or empty where nothing was sent. `fence` rises with every lease:
+    moves that carry an older one are refused. `pruned`: what retention has taken since the last move, 0 nothing, 1 the
+    bodies, 2 the journey too. `key_host`, `key_generation`: what the row was called when it was made, where it was
+    renamed; keys are made of it. Times are seconds since the epoch, of the journal's clock. `boot`, `boot_began`: in a
+    journal that is a file, which start of the machine `request_deadline` counts from, and when that was; see
+    `Journal.wire_seconds_left`.
     """
 
     id: int

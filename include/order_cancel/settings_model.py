@@ -462,6 +462,11 @@ class ErpSettings(_Section):
         description="Shared by all tasks of a run; null: no limit.",
     )
 
+    @property
+    def lookup_by_key(self) -> bool:
+        """Whether the lookup names the idempotency key, which differs for each generation of a plan."""
+        return self.lookup is not None and "key" in templates.placeholders(self.lookup.url)
+
 
 class Retention(_Section):
     """How long the journal keeps what it knows."""

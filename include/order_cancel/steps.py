@@ -46,6 +46,7 @@ _SEND_TRIES = 3
 # Refusals of a repeated request that are about the request itself, so that the first one was refused as well. Others
 # may come from a gateway, or from an ERP that is still at work on the first one (409).
 _SETTLES_DOUBT = frozenset({400, 422})
+_CONFLICT = 409
 _MAY_BE_DONE = frozenset({"unknown", "accepted"})
 # How many plans may be rejected under settings under which the ERP has not accepted one yet.
 _REJECTED_UNPROVEN = 5
@@ -143,7 +144,7 @@ def _begin_attempt(plan: Plan) -> None:
     elif row.progress == "request" and row.outcome != "refused":
         row.state = State.PREPARED
         if not _doubtful(row):
-            row.relation, row.outcome = None, ""
+            row.relation, row.outcome = None, ("not_arrived" if row.outcome == "not_arrived" else "")
     else:
         if row.outcome == "refused":
             row.body_number += 1
@@ -221,7 +222,7 @@ async def write_to_erp(plan: Plan) -> None:
     if row.progress == "request":
         plan.request = await _stored_request(plan)
     else:
-        row.key = idempotency_key(row)
+        row.key, plan.built = idempotency_key(row), True
         plan.request = erp_system.build_request(
             plan.settings.erp, plan.tools.erp.caller.endpoint, await _document(plan), row.key
         )
@@ -312,7 +313,7 @@ async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[An
         row.state = State.PREPARED  # nothing was sent
         raise
     if outcome == "not_done" and earlier not in _MAY_BE_DONE:
-        row.state = State.PREPARED
+        row.state = State.PREPARED  # what had not arrived before has not now
     if answer is not None or outcome == "unknown":
         row.progress = "request"  # bytes have left under this key: they stay as they are until a refusal
     row.outcome = _outcome_after(earlier, outcome)
@@ -349,6 +350,8 @@ async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[An
 def _meaning(plan: Plan, answer: Answer, earlier: str) -> str:
     """What an answer says. Of an earlier request that may be done most refusals of its repeat say nothing."""
     meaning = erp_system.classify(answer, plan.settings.erp)
+    if meaning == "refused" and earlier == "not_arrived" and answer.status == _CONFLICT:
+        return "unknown"  # the ERP knows the key after all
     if meaning != "refused" or earlier not in _MAY_BE_DONE:
         return meaning
     return meaning if earlier == "unknown" and answer.status in _SETTLES_DOUBT else "unknown"
@@ -358,8 +361,8 @@ def _outcome_after(earlier: str, outcome: str) -> str:
     """What is known of all requests under the key after one more, with `outcome`; `earlier`: what was known before."""
     if earlier == "accepted" and outcome != "accepted":
         return "accepted"
-    if earlier == "unknown" and outcome in ("not_done", "auth_fail"):
-        return "unknown"
+    if earlier in ("unknown", "not_arrived") and outcome in ("not_done", "auth_fail"):
+        return earlier
     return outcome
 
 
@@ -389,12 +392,14 @@ async def _judge_by_default(plan: Plan, answer: Answer, outcome: str) -> None:
         row.state, row.relation, row.error = State.ANSWERED, Relation.CONTINUE, None
         reference = f", reference {row.erp_reference}" if row.erp_reference else ""
         plan.tell(f"the ERP took it: HTTP {answer.status} in {answer.seconds * 1000:.0f} ms{reference}")
-        if settings.refusal == "failure":
+        if settings.refusal == "failure" and plan.built:
             await plan.work.note_acceptance(row.snapshot)
         return
     why = f"the ERP refused it: {answer.describe()}"
     if settings.refusal == "failed":
         raise PlanFailed(why)
+    if row.generation > 1:
+        raise PlanFailed(f"{why}; it is not rejected, since an earlier generation of it was sent, too")
     if answer.status not in settings.rejects:
         raise PlanFailed(f"{why}; only the statuses of erp.rejects reject a plan")
     if not await plan.work.writer.call(plan.work.journal.may_reject, row.snapshot, _REJECTED_UNPROVEN):
@@ -446,6 +451,12 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
     Found counts at once. Not there counts only once the ERP has had its time, and the plan is looked at in Omnitron
     before it is sent again.
     """
+    if plan.row.generation > 1 and not plan.settings.erp.lookup_by_key:
+        _doubt(
+            plan,
+            "the lookup does not ask by {{ key }}, so it cannot tell this generation from an earlier one",
+        )
+        return True
     try:
         wait = await plan.until_settled()
         answer = await _looked_up(plan, request)
@@ -465,7 +476,7 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
         elif changed:
             _set_changed(plan, document)
         else:
-            plan.row.outcome = "not_done"
+            plan.row.outcome = "not_arrived"
         return plan.row.at_rest
     plan.note("write_to_erp", "lookup", "arrived")
     plan.say("the ERP has it already: its lookup answer counts")
@@ -478,10 +489,9 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
     if plan.settings.erp.custom_response:
         await plan.commit()
         await _judge(plan, request, answer, "accepted")
-        if plan.row.relation is Relation.AUTH_FAIL:
-            raise PlanFailed("the response script said auth_fail of a lookup's answer")
-        if plan.row.relation is Relation.UNKNOWN:
-            _doubt(plan, plan.row.error or "the response script says unknown of the lookup's answer")
+        if not plan.row.answer_stands:
+            word = plan.row.relation
+            _doubt(plan, f"the ERP has it, but the response script says {word} of the lookup's answer")
     else:
         await _judge_by_default(plan, answer, "accepted")
     await plan.commit()
@@ -620,6 +630,14 @@ async def write_to_omnitron(plan: Plan) -> None:
     if shown is not None and row.relation is Relation.CONTINUE and await _is_other(plan, shown):
         _set_changed(plan, shown)
         return
+    if shown is not None and row.relation is Relation.FAILURE and shown.get("status") != word:
+        if left := _misfit(plan, shown):
+            row.relation = None
+            _leave(plan, left)
+            return
+        if await _is_other(plan, shown):
+            row.relation = None
+            raise PlanFailed(f"the ERP refused it, and it is not rejected: {_OTHER_CONTENT}")
     if word is not None and row.generation > 1:
         word = await _still_wanted(plan, word)
     if word is None:
@@ -837,7 +855,11 @@ async def _look(plan: Plan) -> tuple[dict[str, Any] | None, str, bool]:
     plan.looked = True
     if document is None:
         return None, "Omnitron has no such plan any more", False
-    return document, _misfit(plan, document) or "", await _is_other(plan, document)
+    left = _misfit(plan, document) or ""
+    if not left and plan.row.transaction_pk and plan.row.generation == 1:
+        mapped = await _is_mapped(plan, plan.row.transaction_pk)
+        left = f"order transaction {plan.row.transaction_pk} is mapped in Omnitron" if mapped else ""
+    return document, left, await _is_other(plan, document)
 
 
 async def _is_other(plan: Plan, shown: Mapping[str, Any]) -> bool:

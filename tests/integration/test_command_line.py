@@ -294,7 +294,7 @@ def test_not_arrived_is_sent_again_with_the_same_key(flow: Flow, run: Command) -
     assert (said.code, resolved.state, resolved.outcome, resolved.next_attempt_at) == (
         0,
         "failed",
-        "not_done",
+        "not_arrived",
         0,
     )
     assert flow.states()["5002"] == "done"
@@ -323,7 +323,8 @@ def test_an_interrupted_sending_can_be_resolved_once_its_deadline_has_passed(
     flow: Flow, run: Command
 ) -> None:
     in_doubt(flow)
-    change(flow, "5002", state=State.SENDING, request_deadline=time.time() + 60)
+    died = {"owner": "1:task", "lease_until": time.time() - 1}
+    change(flow, "5002", state=State.SENDING, request_deadline=time.time() + 60, **died)
 
     early = run("resolve", "5002", "--arrived")
     change(flow, "5002", request_deadline=time.time() - 1)

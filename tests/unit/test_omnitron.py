@@ -614,7 +614,9 @@ def test_a_pk_is_one_segment_of_the_path() -> None:
     async def work(omnitron: Omnitron) -> None:
         await omnitron.plan("a/../b")
 
-    assert against(answers((200, {})), work).requests[0].target == f"{LIST}a%2F..%2Fb/"
+    server = against(answers((200, {"pk": "a/../b"})), work)
+
+    assert server.requests[0].target == f"{LIST}a%2F..%2Fb/"
 
 
 def test_a_write_back_sends_the_status() -> None:

@@ -700,7 +700,7 @@ class History:
         except OrderCancelError:
             return  # it moved on meanwhile
         finally:  # the person may have died after the commit: the word counts all the same
-            if not arrived and self.rules.rows[row.id].outcome == "not_done":
+            if not arrived and self.rules.rows[row.id].outcome == "not_arrived":
                 self.rules.released.add((row.pk, row.generation))
                 for one in sent:
                     one.undone = True  # now it is known

@@ -62,6 +62,13 @@ def _add_columns() -> None:
     op.add_column(
         "order_cancel_plans", sa.Column("boot_began", sa.Double, nullable=False, server_default="0")
     )
+    # A dead plan that was sent again is over: a person or a cleared task could have taken both rows up.
+    op.execute(
+        "UPDATE order_cancel_plans SET state = 'dismissed', error = 'sent again as a later generation' "
+        "WHERE state = 'dead' AND EXISTS (SELECT 1 FROM order_cancel_plans AS later "
+        "WHERE later.host = order_cancel_plans.host AND later.flow = order_cancel_plans.flow "
+        "AND later.pk = order_cancel_plans.pk AND later.generation > order_cancel_plans.generation)"
+    )
     # Since when a lookup may say "not there": a row in doubt did not keep until when its request was under way.
     op.execute(
         "UPDATE order_cancel_plans SET request_deadline = updated_at "
