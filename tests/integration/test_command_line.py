@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from include.order_cancel import schema
 from include.order_cancel.__main__ import main
 from include.order_cancel.cli.hiding import url_without_secrets, without_secrets
 from include.order_cancel.cli.looking import pk_value
@@ -26,6 +27,7 @@ from include.order_cancel.rows import Body, Event, Move, Row, State
 from include.simulator import ErpSimulator, OmnitronSimulator, plans, running, transactions
 from include.simulator.wire import Answer, Request, dump
 from tests.harness import Flow, settings
+from tests.journal_fixtures import let_pass
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """\
@@ -323,11 +325,11 @@ def test_an_interrupted_sending_can_be_resolved_once_its_deadline_has_passed(
     flow: Flow, run: Command
 ) -> None:
     in_doubt(flow)
-    died = {"owner": "1:task", "lease_until": time.time() - 1}
-    change(flow, "5002", state=State.SENDING, request_deadline=time.time() + 60, **died)
+    row = change(flow, "5002", state=State.SENDING, owner="1:a task that died")
+    let_pass(flow.journal_url, schema.plans, row.id, lease_until=1.0, request_deadline=time.time() + 60)
 
     early = run("resolve", "5002", "--arrived")
-    change(flow, "5002", request_deadline=time.time() - 1)
+    let_pass(flow.journal_url, schema.plans, row.id, request_deadline=time.time() - 1)
     late = run("resolve", "5002", "--arrived")
 
     assert (early.code, late.code) == (1, 0)
