@@ -17,6 +17,7 @@ from include.simulator import OmnitronSimulator, plans, transactions
 from include.simulator.wire import Answer, Request, answer
 from tests.harness import Flow, settings
 from tests.integration.conftest import SEED, MakeFlow
+from tests.shares import thorough
 
 noted = schema.transactions
 SETTINGS: dict[str, Any] = {
@@ -364,8 +365,8 @@ def mapped_times(flow: Flow) -> list[int]:
     return [len(found) for found in codes(flow).values() if found]
 
 
-@pytest.mark.parametrize("fan_out", [50, 0], ids=["plan by plan", "side by side"])
-@pytest.mark.parametrize("status", ["confirmed", "approved", "waiting_for_payment"])
+@pytest.mark.parametrize("fan_out", [pytest.param(50, id="plan by plan"), thorough(0, id="side by side")])
+@pytest.mark.parametrize("status", ["confirmed", thorough("approved"), thorough("waiting_for_payment")])
 def test_a_plan_that_is_completed_later_is_sent_before_its_transaction_is_mapped(
     make_flow: MakeFlow, journal_url: str, status: str, fan_out: int
 ) -> None:
@@ -426,7 +427,7 @@ class Typeless(OmnitronSimulator):
         return super().handle(call)
 
 
-@pytest.mark.parametrize("fan_out", [50, 0], ids=["plan by plan", "side by side"])
+@pytest.mark.parametrize("fan_out", [pytest.param(50, id="plan by plan"), thorough(0, id="side by side")])
 def test_all_plans_of_an_order_are_asked_for_once_and_without_a_filter(
     make_flow: MakeFlow, fan_out: int
 ) -> None:
@@ -445,7 +446,7 @@ def test_all_plans_of_an_order_are_asked_for_once_and_without_a_filter(
     assert mapped_times(flow) == [1]
 
 
-@pytest.mark.parametrize("fan_out", [50, 0], ids=["plan by plan", "side by side"])
+@pytest.mark.parametrize("fan_out", [pytest.param(50, id="plan by plan"), thorough(0, id="side by side")])
 @pytest.mark.parametrize("order", ["refunds first", "cancellations first"])
 def test_of_two_flows_of_one_order_the_one_that_ends_last_maps_it(
     make_flow: MakeFlow, journal_url: str, order: str, fan_out: int
@@ -595,7 +596,7 @@ def test_a_plan_that_omnitron_has_rejected_holds_nothing_back(make_flow: MakeFlo
     assert bookings(flow) == {5001: 1}
 
 
-@pytest.mark.parametrize("fan_out", [50, 0], ids=["plan by plan", "side by side"])
+@pytest.mark.parametrize("fan_out", [pytest.param(50, id="plan by plan"), thorough(0, id="side by side")])
 def test_a_rejected_plan_does_not_settle_a_transaction_whose_other_plan_is_still_to_come(
     make_flow: MakeFlow, journal_url: str, fan_out: int
 ) -> None:
@@ -689,7 +690,7 @@ def a_moody_flow(make_flow: MakeFlow, made: list[dict[str, Any]], **changes: Any
     return make_flow(omnitron=simulator, **{**SETTINGS, **changes}), simulator
 
 
-@pytest.mark.parametrize("status", [400, 404, 500, 503])
+@pytest.mark.parametrize("status", [thorough(400), 404, thorough(500), thorough(503)])
 def test_where_all_plans_cannot_be_listed_the_next_run_maps(
     make_flow: MakeFlow, journal_url: str, status: int
 ) -> None:

@@ -34,7 +34,7 @@ def bookings(flow: Flow, pk: int = 5001) -> int:
     "status", [status if status in (503, 524) else thorough(status) for status in GATEWAYS]
 )
 @pytest.mark.parametrize("refusal", ["failed", "failure"])
-@pytest.mark.parametrize("custom", [False, True])
+@pytest.mark.parametrize("custom", [False, thorough(True)])
 def test_a_booking_behind_a_gateways_answer_stays_one(
     make_flow: MakeFlow, status: int, refusal: str, custom: bool
 ) -> None:
@@ -131,7 +131,7 @@ def test_a_refusal_of_the_infrastructure_rejects_nothing(make_flow: MakeFlow, st
     assert outcome.gate != "open"
 
 
-@pytest.mark.parametrize("fan_out", [0, 50])
+@pytest.mark.parametrize("fan_out", [0, thorough(50)])
 def test_a_mapping_that_is_wrong_for_every_plan_rejects_five_at_most(
     make_flow: MakeFlow, journal_url: str, fan_out: int
 ) -> None:
@@ -393,7 +393,7 @@ def test_the_neighbours_go_on_while_a_plan_waits_for_its_lookup(make_flow: MakeF
     ],
     ids=["ingress", "empty", "text", "sign-in page"],
 )
-@pytest.mark.parametrize("found_path", ["documentNumber", None])
+@pytest.mark.parametrize("found_path", ["documentNumber", thorough(None)])
 def test_a_gateways_page_is_no_word_of_the_erp(
     make_flow: MakeFlow, page: Answer, found_path: str | None
 ) -> None:
