@@ -1,6 +1,5 @@
 """Faults that no simulated world can show, put into the product on purpose, and the tests that find each: a plugin.
 
-
 `PLANTED="..." python -m pytest -p tests.chaos.planted TEST` runs a test with the product broken.
 """
 
