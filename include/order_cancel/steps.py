@@ -470,13 +470,12 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
         return True
     if answer is None:
         plan.note("write_to_erp", "lookup", "not arrived")
+        plan.row.outcome = "not_arrived"
         document, left, changed = await _look(plan)
         if left:
             _leave(plan, left)
         elif changed:
             _set_changed(plan, document)
-        else:
-            plan.row.outcome = "not_arrived"
         return plan.row.at_rest
     plan.note("write_to_erp", "lookup", "arrived")
     plan.say("the ERP has it already: its lookup answer counts")

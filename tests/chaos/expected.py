@@ -385,7 +385,6 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         ],
         "green, done: 1, 1, 1; then done: 1, 1": [
             "2xx, empty",
-            "2xx, HTML",
             "2xx, broken JSON",
             "2xx, NaN",
             "2xx, duplicate keys",
@@ -403,6 +402,7 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "302 of a gateway, done",
             "303 of a gateway, done",
             "524 of a gateway, done",
+            "2xx, HTML",
         ],
         "red, changed: 0, 1, 0; then changed: 1, 0": [
             "plan changes",
@@ -429,6 +429,7 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "303 of a gateway, done",
             "503 of a gateway, done",
             "524 of a gateway, done",
+            "2xx, HTML",
         ],
         "red, failed: 1, 1, 0; then done: 1, 1": [
             "400",
@@ -457,7 +458,6 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         ],
         "green, done: 1, 1, 1; then done: 1, 1": [
             "2xx, empty",
-            "2xx, HTML",
             "2xx, broken JSON",
             "2xx, NaN",
             "2xx, duplicate keys",
