@@ -10,6 +10,7 @@ import pytest
 from include.simulator import ErpSimulator
 from include.simulator.wire import Answer, Request, answer
 from tests.integration.conftest import MakeFlow
+from tests.integration.test_answers import at_once
 
 
 class ListingErp(ErpSimulator):
@@ -47,6 +48,7 @@ def test_what_a_lookup_finds_is_booked_once(make_flow: MakeFlow, path: str) -> N
 @pytest.mark.parametrize("path", PATHS)
 def test_what_a_lookup_does_not_find_is_sent(make_flow: MakeFlow, path: str) -> None:
     flow = make_flow(1, erp=ListingErp(), **lookup(path))
+    flow.http = {"sleep": at_once}
     flow.erp.simulator.fail("drop", times=1)
 
     flow.run()
