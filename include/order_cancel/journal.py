@@ -324,6 +324,7 @@ class Journal:
             self._keep_alive(connection, run.id, now)
             known = self._known_or_new(connection, run, page, now)
             busy = self._claimed_elsewhere(connection, run.id, known.values(), now)
+            busy |= self._leased_elsewhere(connection, run.id, known.values(), now)
             moves: list[Move] = []
             taken: list[dict[str, Any]] = []
             for listed in page:

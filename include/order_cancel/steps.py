@@ -47,6 +47,8 @@ _SEND_TRIES = 3
 # may come from a gateway, or from an ERP that is still at work on the first one (409).
 _SETTLES_DOUBT = frozenset({400, 422})
 _CONFLICT = 409
+# To an older token these are about it, most likely: a response script is asked of the answer to the new one.
+_ABOUT_AN_OLD_TOKEN = frozenset({403, 419, 440})
 _MAY_BE_DONE = frozenset({"unknown", "accepted"})
 # How many plans may be rejected under settings under which the ERP has not accepted one yet.
 _REJECTED_UNPROVEN = 5
@@ -251,7 +253,8 @@ async def _send(plan: Plan, request: Request) -> None:
     for tries in range(1, _SEND_TRIES + 2):
         earlier = plan.row.outcome
         answer, outcome, why = await _send_once(plan, request, renewed=renewed)
-        if answer is not None and plan.settings.erp.custom_response:
+        old_token = answer is not None and outcome == "auth_fail" and answer.status in _ABOUT_AN_OLD_TOKEN
+        if answer is not None and plan.settings.erp.custom_response and not old_token:
             await _judge(plan, request, answer, outcome)
             if plan.row.relation not in (Relation.AUTH_FAIL, Relation.UNKNOWN):
                 await plan.commit()
@@ -426,6 +429,7 @@ async def _settle_doubt(plan: Plan) -> None:
     """A row whose request was interrupted or never answered: bytes and key stay as they are, the policy decides."""
     row = plan.row
     row.outcome, row.relation = ("accepted" if row.outcome == "accepted" else "unknown"), None
+    row.progress = "request"  # bytes may have left under this key, whoever was to say so
     why = (row.error or "the task ended between sending and the answer").removeprefix(_NOT_KNOWN)
     policy = plan.settings.erp.in_doubt
     plan.request = await _stored_request(plan)
@@ -631,7 +635,6 @@ async def write_to_omnitron(plan: Plan) -> None:
         return
     if shown is not None and row.relation is Relation.FAILURE and shown.get("status") != word:
         if left := _misfit(plan, shown):
-            row.relation = None
             _leave(plan, left)
             return
         if await _is_other(plan, shown):
@@ -822,9 +825,10 @@ async def _still_due(plan: Plan) -> bool:
 
     Raises _StartOver where it shows other content than what was prepared.
     """
-    if plan.looked or plan.just_listed:
-        return True
     row = plan.row
+    # What was sent before may have been held back when this run listed it: the listing does not speak for it.
+    if plan.looked or (plan.just_listed and row.progress != "request"):
+        return True
     document, left, changed = await _look(plan)
     has_left_bytes = row.progress == "request"
     if left and not (has_left_bytes and _doubtful(row)):

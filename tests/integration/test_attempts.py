@@ -242,6 +242,24 @@ def test_other_content_of_a_plan_that_had_arrived_after_all_is_told(
     assert not flow.written()
 
 
+@pytest.mark.parametrize("fan_out", [0, 50], ids=["bulk", "plan"])
+def test_what_a_person_settles_after_the_listing_is_looked_at(make_flow: MakeFlow, fan_out: int) -> None:
+    flow = make_flow(1, mapping=MAPPING, fan_out=fan_out)
+    flow.erp.simulator.fail("drop", plan=5001, times=1, effect=False)
+    flow.run()
+    flow.omnitron.simulator.change(5001, refund_amount="1.00")
+
+    def settle(task: str) -> None:
+        if task == "get_data":
+            with flow.journal() as journal:
+                journal.resolve(flow.row(5001).id, arrived=False, who="a person")
+
+    flow.between = settle
+    flow.run()
+
+    assert (flow.state(5001), amounts(flow)) == ("changed", [])
+
+
 def test_a_changed_plan_that_a_person_sends_again_goes_out_as_it_is_now(make_flow: MakeFlow) -> None:
     flow = make_flow(1, erp__in_doubt="lookup", erp__lookup=LOOKUP, mapping=MAPPING)
     flow.http = {"sleep": at_once}

@@ -10,7 +10,8 @@ import pytest
 
 from include.order_cancel import schema
 from include.order_cancel.rows import State
-from include.simulator.wire import Answer
+from include.simulator import ErpSimulator
+from include.simulator.wire import Answer, answer
 from tests.harness import MAPPING, Flow
 from tests.integration.conftest import MakeFlow
 from tests.integration.test_answers import responding
@@ -427,3 +428,16 @@ def test_a_crash_while_a_plan_waits_for_its_lookup_sends_nothing_twice(make_flow
     flow.run_again()
 
     assert (flow.state(5001), bookings(flow), len(flow.sent())) == ("done", 1, 1)
+
+
+@pytest.mark.parametrize("status", [403, 419, 440])
+def test_a_response_script_is_asked_of_the_answer_to_a_new_token(make_flow: MakeFlow, status: int) -> None:
+    login = {"url": "/token", "body": {"user": "{{ login }}", "password": "{{ password }}"}}
+    word = "return 'continue' if attributes['invokehttp.status.code'] == '200' else 'unknown'"
+    flow = make_flow(1, erp=ErpSimulator(auth="token"), erp__login=login, **responding(word))
+    flow.erp.simulator.unauthorised = lambda: answer(status, {"error": "the session has ended"})
+    flow.between = lambda task: flow.erp.simulator.expire_tokens() if task == "open_plans" else None
+
+    flow.run()
+
+    assert (flow.state(5001), bookings(flow)) == ("done", 1)
