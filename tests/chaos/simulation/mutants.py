@@ -167,10 +167,7 @@ def _unsettled_lookups_count() -> Changes:
 
 
 def _a_page_counts_as_not_there() -> Changes:
-    def is_json(_: Any) -> bool:
-        return True
-
-    return [(erp, "_is_json", is_json)]
+    return [(http.Answer, "is_json", property(lambda answer: True))]
 
 
 def _a_refused_repeat_settles_all() -> Changes:
