@@ -27,8 +27,10 @@ def relation_of(status, code):
         return "continue"
     if status == 401:
         return "auth_fail"
-    if status == 429 or status >= 500:
+    if status == 429:
         return "do_nothing"
+    if status >= 500:
+        return "unknown"  # a gateway may have passed the request on: `erp.in_doubt` decides
     return None
 
 
