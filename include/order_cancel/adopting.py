@@ -31,6 +31,7 @@ from include.order_cancel.http import Endpoint
 from include.order_cancel.identity import host_of, identity_of
 from include.order_cancel.journal import Journal
 from include.order_cancel.rows import FINISHED, State
+from include.order_cancel.searching import hosts
 from include.order_cancel.text import printable
 
 plans, runs, events = schema.plans, schema.runs, schema.events
@@ -72,24 +73,11 @@ def others(journal: Journal, flow: str, identity: str) -> dict[str, int]:
 
     Rows from before base paths were part of the name may be this one's: where it has none yet, finished ones count too.
     """
-    hosts = _hosts(journal, flow)
-    base = host_of(identity) if identity not in hosts else None
-    found = {host: _open_plans(journal, flow, host) for host in hosts if host != identity}
+    known = hosts(journal, flow)
+    base = host_of(identity) if identity not in known else None
+    found = {host: _open_plans(journal, flow, host) for host in known if host != identity}
     apart = _told_apart(journal, flow, identity)
     return {host: number for host, number in found.items() if (number or host == base) and host not in apart}
-
-
-def _hosts(journal: Journal, flow: str) -> list[str]:
-    """The Omnitrons of which the flow has plans, each found by a step along the index."""
-    found: list[str] = []
-    while True:
-        question = select(func.min(plans.c.host)).where(plans.c.flow == flow)
-        if found:
-            question = question.where(plans.c.host > found[-1])
-        ((host,),) = journal.ask(question)
-        if host is None:
-            return found
-        found.append(host)
 
 
 def _open_plans(journal: Journal, flow: str, host: str) -> int:
@@ -123,7 +111,7 @@ class Naming:
 
 def as_known(journal: Journal, flow: str, address: str) -> str:
     """The name under which the flow has plans, however it is typed."""
-    return address if address in _hosts(journal, flow) else identity_of(address)
+    return address if address in hosts(journal, flow) else identity_of(address)
 
 
 def adopt(journal: Journal, word: Naming) -> int:

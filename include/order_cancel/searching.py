@@ -156,11 +156,13 @@ def _often(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     return case((condition, 1), else_=0) > 0
 
 
-def hosts(journal: Journal) -> list[str]:
-    """The Omnitron hosts that the journal knows, each found by a step along the index."""
+def hosts(journal: Journal, flow: str | None = None) -> list[str]:
+    """The Omnitron hosts that the journal, or one flow of it, knows, each found by a step along the index."""
     found: list[str] = []
     while True:
         question = select(func.min(plans.c.host))
+        if flow is not None:
+            question = question.where(plans.c.flow == flow)
         if found:
             question = question.where(plans.c.host > found[-1])
         ((host,),) = journal.ask(question)
