@@ -641,7 +641,7 @@ async def write_to_omnitron(plan: Plan) -> None:
             row.relation = None
             raise PlanFailed(f"the ERP refused it, and it is not rejected: {_OTHER_CONTENT}")
     if word is not None and row.generation > 1:
-        word = await _still_wanted(plan, word)
+        word = await _still_wanted(plan, word, shown)
     if word is None:
         plan.note("write_to_omnitron", "nothing to write")
     elif shown is not None and shown.get("status") == word:
@@ -664,9 +664,9 @@ async def write_to_omnitron(plan: Plan) -> None:
         await _map_transaction(plan, row.transaction_pk)
 
 
-async def _still_wanted(plan: Plan, word: str) -> str | None:
+async def _still_wanted(plan: Plan, word: str, shown: Mapping[str, Any] | None) -> str | None:
     """The status to write for a plan that was sent again: none where Omnitron has moved on from the flow's own."""
-    status = await _status_now(plan)
+    status = await _status_now(plan) if shown is None else shown.get("status")
     return word if status in (None, status_word_of(plan.settings.omnitron)) else None
 
 
