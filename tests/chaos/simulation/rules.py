@@ -100,8 +100,8 @@ class Sent:
     """One write request. What became of it the world knows, whatever its sender heard and made of it.
 
     late: its sender was frozen after its last look at the lease. undone: its sender knows that nothing came of it and
-    nothing will; refused: and that it may be another request the next time. offered: a response script wants it sent
-    again.
+    nothing will; refused: and that it may be another request the next time. offered: a response script wants the plan
+    sent again.
     """
 
     pk: str
@@ -331,9 +331,9 @@ class Rules:
             self.breach("repeats only as the policy allows", f"plan {sent.pk}: sent again, the ERP has it")
 
     def _overtaken(self, process: Process) -> bool:
-        """Whether a later run could be seen when this task began."""
+        """Whether a later run could be seen before this task began (of one instant nobody knows which was first)."""
         mine = process.run or 0
-        return any(run > mine and seen <= process.began for run, (_, seen) in self.runs.items())
+        return any(run > mine and seen < process.began for run, (_, seen) in self.runs.items())
 
     def _compare_settings(self, sent: Sent) -> None:
         """A new request is made by the settings of the run, or by those of today where the attempt is not its first."""
@@ -396,7 +396,10 @@ class Rules:
         if word == "continue":
             sent.taken = True
         elif word == "do_nothing":
-            sent.offered = True
+            # Said of a repeat that `resend` allowed, it is the word for what went before it, too.
+            for one in self.sent[sent.pk, sent.generation]:
+                if one is sent or (sent.policy == "resend" and one.key == sent.key):
+                    one.offered = True
         else:
             self.refused(sent)
 
