@@ -972,7 +972,10 @@ class Journal:
             headers = {n: row.key if v == old_key else v for n, v in meta.get("headers", {}).items()}
             row.state, row.progress, row.relation, row.outcome = State.PREPARED, "request", None, ""
             row.error, row.next_attempt_at, row.request_deadline = None, 0.0, 0.0
-            body = Body("request", content, {**meta, "key": row.key, "headers": headers, "edited_by": who})
+            meta |= {"key": row.key, "headers": headers, "edited_by": who}
+            if despite_doubt:
+                meta["despite_doubt"] = True  # and so it stays, whatever is edited later
+            body = Body("request", content, meta)
             risk = ", though the last request was not refused" if despite_doubt else ""
             event = Event("person", f"request edited{risk}", printable(f"{who}: {reason}", 4000), at=now)
             self._write_moves(connection, [Move(row, bodies=[body], events=[event])], now)

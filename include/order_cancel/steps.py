@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -34,7 +35,7 @@ from include.order_cancel.http import (
 )
 from include.order_cancel.journal import idempotency_key
 from include.order_cancel.omnitron import amount_of, content_digest, misfit, same_content, status_word_of
-from include.order_cancel.rows import Member, Post, Relation, Row, State
+from include.order_cancel.rows import Body, Member, Post, Relation, Row, State
 from include.order_cancel.scripts.default_response import DEFAULT_RESPONSE_SCRIPT
 from include.order_cancel.scripts.process import ScriptRunFailed
 from include.order_cancel.text import json_text, printable
@@ -111,7 +112,8 @@ async def begin(work: Work, row: Row, member: Member) -> Plan:
     new_attempt = first or work.again or (work.overtaken and unsent) or (row.at_rest and not row.finished)
     digest = row.snapshot
     if first:
-        row.attempts += 1
+        if row.state is not State.IN_DOUBT:  # to wait for a word about it is no attempt
+            row.attempts += 1
         row.attempt_run = work.run.id
     if first and not stale:
         digest = work.run.snapshot
@@ -124,12 +126,22 @@ async def begin(work: Work, row: Row, member: Member) -> Plan:
         plan.note("attempt", "settings differ", f"{work.run.snapshot[:12]} > {digest[:12]}")
     row.snapshot = digest
     if new_attempt:
-        _begin_attempt(plan)
+        _begin_attempt(plan, await _refused_edit(plan))
     row.attributes.setdefault("channel_type", plan.settings.omnitron.channel_type)
     return plan
 
 
-def _begin_attempt(plan: Plan) -> None:
+async def _refused_edit(plan: Plan) -> Request | None:
+    """The request whose body a person wrote, where the ERP has refused it."""
+    if plan.row.progress != "request" or plan.row.outcome != "refused":
+        return None
+    body = await plan.work.writer.call(plan.work.journal.body, plan.row.id, "request")
+    if body is None or "edited_by" not in body.meta:
+        return None
+    return _request_in(plan, body)
+
+
+def _begin_attempt(plan: Plan, edited: Request | None) -> None:
     row = plan.row
     if row.state is State.IN_DOUBT:  # the policy of this attempt's settings decides
         row.state = State.SENDING if row.key else State.FETCHED  # without a key: see `restoring`
@@ -147,6 +159,8 @@ def _begin_attempt(plan: Plan) -> None:
         row.state = State.PREPARED
         if not _doubtful(row):
             row.relation, row.outcome = None, ("not_arrived" if row.outcome == "not_arrived" else "")
+    elif edited is not None:
+        _keep_edit(plan, edited)
     else:
         if row.outcome == "refused":
             row.body_number += 1
@@ -154,6 +168,18 @@ def _begin_attempt(plan: Plan) -> None:
         row.outcome = "unknown" if row.outcome == "unknown" else ""
         row.state, row.progress, row.relation = State.FETCHED, "", None
         row.attributes = {}
+
+
+def _keep_edit(plan: Plan, edited: Request) -> None:
+    """The body that a person wrote stays theirs: it is sent once more, under a new key."""
+    row, old_key = plan.row, plan.row.key
+    row.body_number += 1
+    row.key = idempotency_key(row)
+    row.state, row.relation, row.outcome = State.PREPARED, None, ""
+    headers = {name: row.key if value == old_key else value for name, value in edited.headers.items()}
+    plan.request = replace(edited, headers=headers)
+    plan.request_meta = {**plan.request_meta, "key": row.key, "headers": headers}
+    plan.keep("request", (edited.body or b"").decode(), plan.request_meta)
 
 
 # Script Step
@@ -224,21 +250,18 @@ async def write_to_erp(plan: Plan) -> None:
     if row.progress == "request":
         plan.request = await _stored_request(plan)
     else:
-        row.key, plan.built = idempotency_key(row), True
+        row.key = idempotency_key(row)
         plan.request = erp_system.build_request(
             plan.settings.erp, plan.tools.erp.caller.endpoint, await _document(plan), row.key
         )
-        body = (plan.request.body or b"").decode()
-        plan.keep(
-            "request",
-            body,
-            {
-                "method": plan.request.method,
-                "url": plan.request.url,
-                "key": row.key,
-                "headers": dict(plan.request.headers),
-            },
-        )
+        plan.request_meta = {
+            "method": plan.request.method,
+            "url": plan.request.url,
+            "key": row.key,
+            "headers": dict(plan.request.headers),
+            "snapshot": row.snapshot,
+        }
+        plan.keep("request", (plan.request.body or b"").decode(), plan.request_meta)
     if row.outcome == "unknown" and row.relation is not Relation.DO_NOTHING:
         row.progress, row.error = "request", "the journal was restored"
         await plan.commit()
@@ -292,7 +315,7 @@ async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[An
     `renewed`: the token is new, so that only a 401 can be about it. Returns the answer, the class of the outcome, and
     why in words.
     """
-    row, earlier = plan.row, plan.row.outcome
+    row, earlier, left_alone = plan.row, plan.row.outcome, plan.row.relation is Relation.DO_NOTHING
     await _await_turn(plan)
     row.state = State.SENDING
     plan.set_deadline()
@@ -315,14 +338,12 @@ async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[An
     except (StopFlow, LeaseLost):
         row.state = State.PREPARED  # nothing was sent
         raise
-    if outcome == "not_done" and earlier not in _MAY_BE_DONE:
+    if outcome == "not_done" and (earlier not in _MAY_BE_DONE or left_alone):
         row.state = State.PREPARED  # what had not arrived before has not now
     if answer is not None or outcome == "unknown":
         row.progress = "request"  # bytes have left under this key: they stay as they are until a refusal
+        row.relation = None
     row.outcome = _outcome_after(earlier, outcome)
-    if row.outcome != "unknown":
-        row.request_deadline = 0.0
-    row.relation = None
     row.http_status = answer.status if answer is not None else None
     row.error = None if outcome == "accepted" else why
     plan.note(
@@ -353,11 +374,17 @@ async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[An
 def _meaning(plan: Plan, answer: Answer, earlier: str) -> str:
     """What an answer says. Of an earlier request that may be done most refusals of its repeat say nothing."""
     meaning = erp_system.classify(answer, plan.settings.erp)
-    if meaning == "refused" and earlier == "not_arrived" and answer.status == _CONFLICT:
-        return "unknown"  # the ERP knows the key after all
-    if meaning != "refused" or earlier not in _MAY_BE_DONE:
+    if meaning != "refused":
         return meaning
-    return meaning if earlier == "unknown" and answer.status in _SETTLES_DOUBT else "unknown"
+    if plan.request_meta.get("despite_doubt"):
+        return "unknown"  # of the request before the edit it says nothing
+    settles = answer.status in _SETTLES_DOUBT
+    if earlier == "not_arrived" and not settles:
+        # The ERP may know the key after all (409), and a gateway may have answered: the key stays.
+        return "unknown" if answer.status == _CONFLICT else "not_done"
+    if earlier in _MAY_BE_DONE:
+        return meaning if earlier == "unknown" and settles else "unknown"
+    return meaning
 
 
 def _outcome_after(earlier: str, outcome: str) -> str:
@@ -395,7 +422,7 @@ async def _judge_by_default(plan: Plan, answer: Answer, outcome: str) -> None:
         row.state, row.relation, row.error = State.ANSWERED, Relation.CONTINUE, None
         reference = f", reference {row.erp_reference}" if row.erp_reference else ""
         plan.tell(f"the ERP took it: HTTP {answer.status} in {answer.seconds * 1000:.0f} ms{reference}")
-        if settings.refusal == "failure" and plan.built:
+        if settings.refusal == "failure" and plan.made_by_these:
             await plan.work.note_acceptance(row.snapshot)
         return
     why = f"the ERP refused it: {answer.describe()}"
@@ -403,6 +430,9 @@ async def _judge_by_default(plan: Plan, answer: Answer, outcome: str) -> None:
         raise PlanFailed(why)
     if row.generation > 1:
         raise PlanFailed(f"{why}; it is not rejected, since an earlier generation of it was sent, too")
+    if not plan.made_by_these:
+        made = "a person wrote the request" if plan.edited else "other settings made the request"
+        raise PlanFailed(f"{why}; it is not rejected, since {made}")
     if answer.status not in settings.rejects:
         raise PlanFailed(f"{why}; only the statuses of erp.rejects reject a plan")
     if not await plan.work.writer.call(plan.work.journal.may_reject, row.snapshot, _REJECTED_UNPROVEN):
@@ -455,10 +485,10 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
     Found counts at once. Not there counts only once the ERP has had its time, and the plan is looked at in Omnitron
     before it is sent again.
     """
-    if plan.row.generation > 1 and not plan.settings.erp.lookup_by_key:
+    if plan.beside_another and not plan.settings.erp.lookup_by_key:
         _doubt(
             plan,
-            "the lookup does not ask by {{ key }}, so it cannot tell this generation from an earlier one",
+            "the lookup does not ask by {{ key }}, so it cannot tell this request from an earlier one",
         )
         return True
     try:
@@ -483,22 +513,27 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
         return plan.row.at_rest
     plan.note("write_to_erp", "lookup", "arrived")
     plan.say("the ERP has it already: its lookup answer counts")
-    plan.keep("response", answer.text, _kept_of(plan, answer))
+    plan.keep("response", answer.text, {**_kept_of(plan, answer), "found": True})
     plan.row.state, plan.row.outcome, plan.row.http_status = State.ANSWERED, "accepted", answer.status
     plan.row.request_deadline, plan.sent_now = 0.0, False
     plan.row.erp_reference = (
         erp_system.reference(answer, plan.settings.erp.reference_path) or plan.row.erp_reference
     )
-    if plan.settings.erp.custom_response:
-        await plan.commit()
-        await _judge(plan, request, answer, "accepted")
-        if not plan.row.answer_stands:
-            word = plan.row.relation
-            _doubt(plan, f"the ERP has it, but the response script says {word} of the lookup's answer")
-    else:
-        await _judge_by_default(plan, answer, "accepted")
+    await _judge_found(plan, request, answer)
     await plan.commit()
     return True
+
+
+async def _judge_found(plan: Plan, request: Request, answer: Answer) -> None:
+    """What a lookup has found is in the ERP: whatever else a script says of it, it is not sent again."""
+    if not plan.settings.erp.custom_response:
+        await _judge_by_default(plan, answer, "accepted")
+        return
+    await plan.commit()
+    await _judge(plan, request, answer, "accepted")
+    if not plan.row.answer_stands:
+        word = plan.row.relation
+        _doubt(plan, f"the ERP has it, but the response script says {word} of the lookup's answer")
 
 
 def _kept_of(plan: Plan, answer: Answer, *, old_token: bool = False) -> dict[str, Any]:
@@ -523,7 +558,7 @@ def _doubt(plan: Plan, why: str) -> None:
 
 
 def _give_up(plan: Plan, why: str) -> None:
-    if _doubtful(plan.row):
+    if _doubtful(plan.row) and plan.row.relation is not Relation.DO_NOTHING:
         _doubt(plan, why)
     else:
         raise PlanFailed(f"the ERP did not take it in {_SEND_TRIES} tries: {why}")
@@ -545,8 +580,11 @@ async def _judge_stored_answer(plan: Plan) -> None:
         meta["url"],
         0.0,
     )
-    outcome = "auth_fail" if meta.get("old_token") else _meaning(plan, answer, plan.row.outcome)
     request = await _stored_request(plan)
+    if meta.get("found"):
+        await _judge_found(plan, request, answer)
+        return
+    outcome = "auth_fail" if meta.get("old_token") else _meaning(plan, answer, plan.row.outcome)
     if plan.settings.erp.custom_response:
         await _judge(plan, request, answer, outcome)
         if plan.row.relation not in (Relation.AUTH_FAIL, Relation.UNKNOWN):
@@ -637,11 +675,19 @@ async def write_to_omnitron(plan: Plan) -> None:
         if left := _misfit(plan, shown):
             _leave(plan, left)
             return
-        if await _is_other(plan, shown):
+        await _stored_request(plan)
+        why = _OTHER_CONTENT if await _is_other(plan, shown) else ""
+        if why or not plan.made_by_these:
             row.relation = None
-            raise PlanFailed(f"the ERP refused it, and it is not rejected: {_OTHER_CONTENT}")
+            raise PlanFailed(
+                f"the ERP refused it, and it is not rejected: {why or 'the settings have changed since'}"
+            )
     if word is not None and row.generation > 1:
         word = await _still_wanted(plan, word, shown)
+    elif word is not None and shown is not None and row.relation is Relation.CONTINUE:
+        word = _due_status(plan, word, shown.get("status"))
+        if plan.row.at_rest:
+            return
     if word is None:
         plan.note("write_to_omnitron", "nothing to write")
     elif shown is not None and shown.get("status") == word:
@@ -668,6 +714,19 @@ async def _still_wanted(plan: Plan, word: str, shown: Mapping[str, Any] | None) 
     """The status to write for a plan that was sent again: none where Omnitron has moved on from the flow's own."""
     status = await _status_now(plan) if shown is None else shown.get("status")
     return word if status in (None, status_word_of(plan.settings.omnitron)) else None
+
+
+def _due_status(plan: Plan, word: str, shown: Any) -> str | None:
+    """The status to write for a plan that was not answered just now: it may have moved on in Omnitron meanwhile."""
+    words = plan.settings.omnitron.api.words
+    if shown in (None, word, status_word_of(plan.settings.omnitron)):
+        return word
+    told = printable(str(shown), 60)
+    if shown in (words.completed, words.approved):
+        plan.say(f"Omnitron shows {told} by now: {word} is not written", logging.WARNING)
+        return None
+    _set_changed(plan, None, f"Omnitron shows it as {told} by now")
+    return None
 
 
 async def _map_transaction(plan: Plan, transaction: str) -> None:
@@ -929,9 +988,13 @@ async def _stored_request(plan: Plan) -> Request:
             raise PlanFailed(
                 "the journal no longer holds the ERP request; `resolve` or `resend` the plan by hand"
             )
-        meta = body.meta
-        plan.request = Request(meta["method"], meta["url"], meta["headers"], body.content.encode() or None)
+        plan.request = _request_in(plan, body)
     return plan.request
+
+
+def _request_in(plan: Plan, body: Body) -> Request:
+    meta = plan.request_meta = body.meta
+    return Request(meta["method"], meta["url"], meta["headers"], body.content.encode() or None)
 
 
 async def _status_now(plan: Plan) -> Any:

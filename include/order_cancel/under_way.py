@@ -185,7 +185,7 @@ class Plan:
     listed: bool
     fresh: bool = True
     looked: bool = False
-    built: bool = False
+    request_meta: Mapping[str, Any] = field(default_factory=dict)
     deadline_set_at: float = 0.0
     document: Any = None
     preloaded: str | None = None
@@ -203,6 +203,21 @@ class Plan:
     def settings(self) -> FlowSettings:
         """The settings of this attempt."""
         return self.tools.settings
+
+    @property
+    def made_by_these(self) -> bool:
+        """Whether the request was made by the settings of this attempt, not by other ones or a person."""
+        return self.request_meta.get("snapshot") == self.row.snapshot and not self.edited
+
+    @property
+    def edited(self) -> bool:
+        """Whether a person wrote the request's body."""
+        return "edited_by" in self.request_meta
+
+    @property
+    def beside_another(self) -> bool:
+        """Whether an earlier request of the plan, under another key, may have been carried out."""
+        return self.row.generation > 1 or bool(self.request_meta.get("despite_doubt"))
 
     @property
     def just_listed(self) -> bool:
