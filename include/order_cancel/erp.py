@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from include.order_cancel.errors import PlanFailed
 from include.order_cancel.http import (
@@ -24,6 +24,7 @@ from include.order_cancel.http import (
     Request,
     origin,
 )
+from include.order_cancel.identity import host_of
 from include.order_cancel.omnitron import JSON_BODY, json_bytes, token_in
 from include.order_cancel.paths import at_path, header_name, in_answer
 from include.order_cancel.resting import Store
@@ -73,13 +74,45 @@ def build_request(settings: ErpSettings, endpoint: Endpoint, body: Any, key: str
     GET puts the flat `body` into the query: null left out, booleans as true and false. Raises PlanFailed
     for a body that the method cannot carry.
     """
-    url = endpoint.url(settings.cancellation_api_url)
-    headers = {settings.idempotency_header: key} if settings.idempotency_header else {}
+    url, headers = endpoint.url(settings.cancellation_api_url), _headers(settings, endpoint, key)
     if settings.http_method == "GET":
         return Request("GET", _with_query(url, body), headers)
-    if not any(name.lower() == "content-type" for name in endpoint.headers):
-        headers = JSON_BODY | headers
     return Request(settings.http_method, url, headers, _json_body(body))
+
+
+def _headers(settings: ErpSettings, endpoint: Endpoint, key: str) -> dict[str, str]:
+    headers = {settings.idempotency_header: key} if settings.idempotency_header else {}
+    if settings.http_method == "GET" or any(name.lower() == "content-type" for name in endpoint.headers):
+        return headers
+    return JSON_BODY | headers
+
+
+def readdressed(request: Request, settings: ErpSettings, endpoint: Endpoint, key: str) -> Request:
+    """An earlier request with the address and the headers of the settings as they are; GET keeps its query.
+
+    One by another method than theirs is given back as it is.
+    """
+    if request.method != settings.http_method:
+        return request
+    url = endpoint.url(settings.cancellation_api_url)
+    if request.method == "GET" and (query := urlsplit(request.url).query):
+        url = f"{url.partition('?')[0]}?{query}"
+    return replace(request, url=url, headers=_headers(settings, endpoint, key))
+
+
+def carries_key(request: Request, settings: ErpSettings, key: str) -> bool:
+    """Whether the request brings `key` in the header by which the ERP knows a repeat, by these settings."""
+    wanted = (settings.idempotency_header or "").lower()
+    return any(name.lower() == wanted and value == key for name, value in request.headers.items())
+
+
+def same_host(request: Request, settings: ErpSettings, endpoint: Endpoint) -> bool:
+    """Whether a request of these settings would go to the host that this one was for, by http or https."""
+    return _host_of(request.url) == _host_of(endpoint.url(settings.cancellation_api_url))
+
+
+def _host_of(url: str) -> str:
+    return host_of(_base_of(url))
 
 
 def classify(answer: Answer, settings: ErpSettings) -> Meaning:
@@ -98,6 +131,11 @@ def classify(answer: Answer, settings: ErpSettings) -> Meaning:
     if answer.status in settings.not_done:
         return "not_done"
     return "refused" if answer.status in settings.refused else "unknown"
+
+
+def found_means(answer: Answer, settings: ErpSettings) -> Literal["accepted", "refused"]:
+    """What became of a request, by an answer in which a lookup has found it: an ERP may record what it refused."""
+    return "refused" if _holds(answer, settings.refused_path) else "accepted"
 
 
 def _holds(answer: Answer, path: str | None) -> bool:
@@ -175,18 +213,21 @@ class Erp:
     async def look_up(self, *, plan: Any, body: Any, key: str) -> Answer | None:
         """Ask the ERP whether a request arrived: its answer, or None where it has none by now.
 
-        Nothing at `found_path` means that it is missing, null, false, 0 or empty. Raises OutcomeUnknown
-        where the answer does not tell, as a page of a gateway does not, StopFlow, JournalDown.
+        Nothing at `found_path` means that it is missing, null, false, 0 or empty. Without a `found_path` any
+        2xx answer in JSON counts. Raises OutcomeUnknown where the answer does not tell, as a page of a gateway
+        does not, StopFlow, JournalDown.
         """
         lookup = self.settings.lookup
         if lookup is None:
             raise OutcomeUnknown("there is no lookup that could tell whether the request arrived")
         answer = await self._asked(self._lookup_request(lookup, plan, body, key))
-        if answer.status == 404 and answer.is_json:
-            return None
-        if not answer.ok or answer.is_page:
-            raise OutcomeUnknown(f"the lookup was answered with {answer.describe()}")
-        return answer if lookup.found_path is None or _found(answer, lookup.found_path) else None
+        if answer.ok and not answer.is_page:
+            path = lookup.found_path
+            if answer.is_json if path is None else _found(answer, path):
+                return answer
+        if answer.is_json and (answer.ok or answer.status == 404):
+            return None  # only the system's own word: a gateway's page tells nothing
+        raise OutcomeUnknown(f"the lookup was answered with {answer.describe()}")
 
     def _lookup_request(self, lookup: ErpLookup, plan: Any, body: Any, key: str) -> Request:
         try:

@@ -301,6 +301,10 @@ class Caller:
             await self._session.close()
             self._session = None
 
+    def reaches(self, url: str) -> bool:
+        """Whether this Caller may ask at the absolute `url`: at an origin of the Connection or of the settings."""
+        return origin(url) in self._origins
+
     async def rested(self) -> None:
         """Wait for as long as the system wants to be left alone, whoever has heard of it.
 
@@ -327,7 +331,7 @@ class Caller:
         meanwhile. Waiting for a free slot or for the rate is not part of the deadline. Raises NotSent,
         OutcomeUnknown, SystemDown (breaker open), StopFlow (an origin that is not configured), JournalDown.
         """
-        if origin(request.url) not in self._origins:
+        if not self.reaches(request.url):
             raise StopFlow(
                 f"Connection '{self.endpoint.conn_id}': {_named(request)} is not on a configured host"
             )

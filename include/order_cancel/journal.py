@@ -942,8 +942,9 @@ class Journal:
     ) -> Row:
         """Let the next run send this body instead of the last one, under a new key; gives the row back as it is now.
 
-        Method, address and headers stay. Raises OrderCancelError where there is no body to edit, or where the ERP has
-        not refused the last one and `despite_doubt` does not say that it may act twice.
+        Its method stays; it goes to the address that the settings name by then. Raises OrderCancelError where there
+        is no body to edit, or where the ERP has not refused the last one and `despite_doubt` does not say that it may
+        act twice.
         """
         with self._writing() as connection:
             row, now = self._for_a_person(connection, plan_id)

@@ -338,7 +338,7 @@ class ErpLookup(_Section):
         default=None,
         title="Found path",
         description=f"Where something stands in the answer if the request arrived: {ANSWER_PATHS}. "
-        "Null: any 2xx will do.",
+        "Null: any 2xx answer in JSON will do.",
         examples=["value[0].id"],
     )
 

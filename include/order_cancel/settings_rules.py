@@ -108,6 +108,13 @@ def _resending_has_a_key(settings: FlowSettings) -> Iterator[Problem]:
         )
 
 
+def _lookup_by_key_has_a_key(settings: FlowSettings) -> Iterator[Problem]:
+    erp = settings.erp
+    if erp.in_doubt == "lookup" and erp.lookup_by_key and erp.idempotency_header is None:
+        words = "asks by {{ key }}, which erp.idempotency_header has to bring to the ERP"
+        yield Problem("erp.lookup.url", f"{words}; name the header, or ask by a number")
+
+
 def _key_has_its_own_header(settings: FlowSettings) -> Iterator[Problem]:
     header = (settings.erp.idempotency_header or "").lower()
     token = settings.erp.login.header.lower() if settings.erp.login else "authorization"
@@ -216,6 +223,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[FlowSettings], Iterator[Problem]]
     (("erp.not_done", "erp.refused"), _statuses_mean_one_thing),
     (("erp.rejects", "erp.refused", "erp.refused_path"), _only_refusals_reject),
     (("erp.in_doubt", "erp.idempotency_header"), _resending_has_a_key),
+    (("erp.in_doubt", "erp.lookup", "erp.idempotency_header"), _lookup_by_key_has_a_key),
     (("erp.idempotency_header", "erp.login.header"), _key_has_its_own_header),
     (("erp.login",), _login_is_sound),
     (("alerts",), _alerts_are_sound),

@@ -56,6 +56,7 @@ _REJECTED_UNPROVEN = 5
 _SCRIPT_ERROR = "log.script.error"
 _OTHER_CONTENT = "Omnitron shows other content than before"
 _NOT_KNOWN = "it is not known whether the ERP took it: "
+_NOT_AGAIN = "; it is not sent again: "
 _FREE_ATTEMPTS = 5
 _BACKOFF_SECONDS = 600.0
 _LONGEST_BACKOFF_SECONDS = 6 * 3600.0
@@ -178,8 +179,7 @@ def _keep_edit(plan: Plan, edited: Request) -> None:
     row.state, row.relation, row.outcome = State.PREPARED, None, ""
     headers = {name: row.key if value == old_key else value for name, value in edited.headers.items()}
     plan.request = replace(edited, headers=headers)
-    plan.request_meta = {**plan.request_meta, "key": row.key, "headers": headers}
-    plan.keep("request", (edited.body or b"").decode(), plan.request_meta)
+    _keep_request(plan, plan.request)
 
 
 # Script Step
@@ -254,14 +254,8 @@ async def write_to_erp(plan: Plan) -> None:
         plan.request = erp_system.build_request(
             plan.settings.erp, plan.tools.erp.caller.endpoint, await _document(plan), row.key
         )
-        plan.request_meta = {
-            "method": plan.request.method,
-            "url": plan.request.url,
-            "key": row.key,
-            "headers": dict(plan.request.headers),
-            "snapshot": row.snapshot,
-        }
-        plan.keep("request", (plan.request.body or b"").decode(), plan.request_meta)
+        plan.built, plan.request_meta = True, {"snapshot": row.snapshot}
+        _keep_request(plan, plan.request)
     if row.outcome == "unknown" and row.relation is not Relation.DO_NOTHING:
         row.progress, row.error = "request", "the journal was restored"
         await plan.commit()
@@ -270,8 +264,63 @@ async def write_to_erp(plan: Plan) -> None:
     await _send(plan, plan.request)
 
 
-async def _send(plan: Plan, request: Request) -> None:
+def _keep_request(plan: Plan, request: Request) -> None:
+    """Keep what is about to be sent, and who has made it."""
+    plan.request_meta = {
+        **plan.request_meta,
+        "method": request.method,
+        "url": request.url,
+        "key": plan.row.key,
+        "headers": dict(request.headers),
+        "connection": plan.tools.erp.caller.endpoint.identity,
+    }
+    plan.keep("request", (request.body or b"").decode(), plan.request_meta)
+
+
+def _addressed(plan: Plan, request: Request) -> Request | None:
+    """The request as it goes out: what certainly was not done goes to the address of the settings as they are.
+
+    What may be done goes where it went. None where that is no address of the settings any more: the plan is in doubt
+    then. Raises PlanFailed where what was not done cannot go to their address.
+    """
+    row, erp, undone = plan.row, plan.tools.erp, plan.row.outcome not in _MAY_BE_DONE
+    if plan.built:
+        return request
+    sent = request
+    if undone:
+        sent = erp_system.readdressed(request, plan.settings.erp, erp.caller.endpoint, row.key or "")
+    if not erp.caller.reaches(sent.url):
+        if not undone:
+            _doubt(plan, f"{row.error or 'it was sent before'}{_NOT_AGAIN}{_went_elsewhere(request)}")
+            return None
+        raise PlanFailed(
+            f"its {request.method} request is for {_host(request)}, and the settings lead elsewhere by another method; "
+            "set them back, or `dismiss` it and `resend` it as a new request"
+        )
+    if sent != request:
+        plan.request = sent
+        _keep_request(plan, sent)
+        what, where = "new headers" if sent.url == request.url else "new address", sent.url.partition("?")[0]
+        plan.note("write_to_erp", what, f"{where}, same body and key")
+        plan.say(f"not taken before: the same body and key go to {where}, as the settings say now")
+    return sent
+
+
+def _host(request: Request) -> str:
+    return printable(urlsplit(request.url).netloc, 200)
+
+
+def _went_elsewhere(request: Request) -> str:
+    return (
+        f"it went to {_host(request)}, where the settings do not lead any more; set the Connection back, or look it up "
+        "there and `resolve` or `dismiss` it"
+    )
+
+
+async def _send(plan: Plan, stored: Request) -> None:
     """Send until there is an answer that counts: retries in place, one new token, the policy for doubt."""
+    if (request := _addressed(plan, stored)) is None:
+        return
     renewed = False
     for tries in range(1, _SEND_TRIES + 2):
         earlier = plan.row.outcome
@@ -448,11 +497,30 @@ async def _may_repeat(plan: Plan, request: Request, why: str) -> bool:
     """Whether the same bytes may go out again after an unknown outcome; if not, the row's state says what now."""
     policy = plan.settings.erp.in_doubt
     if policy == "resend":
-        return True
+        if unsafe := _why_not_repeated(plan, request):
+            _doubt(plan, f"{why}{_NOT_AGAIN}{unsafe}")
+        return not unsafe
     if policy == "lookup":
         return not await _settled_by_lookup(plan, request)
     _doubt(plan, why)
     return False
+
+
+def _why_not_repeated(plan: Plan, request: Request) -> str:
+    """Why `resend` may not repeat this request, whose outcome is unknown; empty where it may."""
+    if not plan.tools.erp.caller.reaches(request.url):
+        return _went_elsewhere(request)
+    return _lacks_key(plan, request)
+
+
+def _lacks_key(plan: Plan, request: Request) -> str:
+    settings = plan.settings.erp
+    if erp_system.carries_key(request, settings, plan.row.key or ""):
+        return ""
+    return (
+        f"it was sent without its key in '{settings.idempotency_header}', so the ERP cannot know it by the key; "
+        "look it up there and `resolve` or `dismiss` it"
+    )
 
 
 async def _settle_doubt(plan: Plan) -> None:
@@ -466,13 +534,17 @@ async def _settle_doubt(plan: Plan) -> None:
     if policy == "hold":
         _doubt(plan, why)
         return
+    why = why.partition(_NOT_AGAIN)[0]  # what keeps it now may be something else
     await _check_not_stopped(plan)
     if policy == "lookup" and await _settled_by_lookup(plan, plan.request):
         return
-    if policy == "resend" and not plan.looked:
-        _, left, changed = await _look(plan)
-        if left or changed:
-            _doubt(plan, f"{why}; it is not sent again: {left or _OTHER_CONTENT}")
+    if policy == "resend":
+        unsafe = _why_not_repeated(plan, plan.request)
+        if not unsafe and not plan.looked:
+            _, left, changed = await _look(plan)
+            unsafe = left or (_OTHER_CONTENT if changed else "")
+        if unsafe:
+            _doubt(plan, f"{why}{_NOT_AGAIN}{unsafe}")
             return
     plan.say(f"sent again with the same key {row.key}: {why}", logging.WARNING)
     plan.note("write_to_erp", "sent again", f"flagged repeat, same key; {why}")
@@ -485,11 +557,8 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
     Found counts at once. Not there counts only once the ERP has had its time, and the plan is looked at in Omnitron
     before it is sent again.
     """
-    if plan.beside_another and not plan.settings.erp.lookup_by_key:
-        _doubt(
-            plan,
-            "the lookup does not ask by {{ key }}, so it cannot tell this request from an earlier one",
-        )
+    if untold := _why_not_looked_up(plan, request):
+        _doubt(plan, untold)
         return True
     try:
         wait = await plan.until_settled()
@@ -511,29 +580,67 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
         elif changed:
             _set_changed(plan, document)
         return plan.row.at_rest
-    plan.note("write_to_erp", "lookup", "arrived")
-    plan.say("the ERP has it already: its lookup answer counts")
+    await _take_found(plan, request, answer)
+    return True
+
+
+def _why_not_looked_up(plan: Plan, request: Request) -> str:
+    """Why the lookup of the settings as they are tells nothing of this request; empty where it does."""
+    settings, endpoint = plan.settings.erp, plan.tools.erp.caller.endpoint
+    if settings.lookup_by_key:
+        if lacking := _lacks_key(plan, request):
+            return lacking
+    elif plan.beside_another:
+        return "the lookup does not ask by {{ key }}, so it cannot tell this request from an earlier one"
+    if not erp_system.same_host(request, settings, endpoint):
+        return f"the lookup tells nothing of it: {_went_elsewhere(request)}"
+    if settings.lookup is None or not settings.lookup.url.startswith("/"):
+        return ""
+    known = plan.request_meta.get("connection")  # an earlier version did not keep it
+    if known in (None, endpoint.identity):
+        return ""
+    return (
+        f"the lookup tells nothing of it: the Connection led to {known} when its request was made; set it back, or "
+        "look it up there and `resolve` or `dismiss` it"
+    )
+
+
+async def _take_found(plan: Plan, request: Request, answer: Answer) -> None:
+    """Go by the answer in which the lookup found the request: the ERP has it, or has refused it."""
+    meaning = erp_system.found_means(answer, plan.settings.erp)
+    what = "has refused it" if meaning == "refused" else "has it"
+    plan.note("write_to_erp", "lookup", "refused" if meaning == "refused" else "arrived")
+    if meaning == "refused" and plan.row.body_number > 1 and not plan.settings.erp.lookup_by_key:
+        _doubt(
+            plan,
+            "the lookup does not ask by {{ key }}, so the refusal that it finds may be an earlier "
+            "request's; look it up there and `resolve` or `dismiss` it",
+        )
+        return
+    if meaning == "refused":
+        plan.row.error = f"the lookup was answered with {answer.describe()}"
+    plan.say(f"the ERP {what} already: its lookup answer counts")
     plan.keep("response", answer.text, {**_kept_of(plan, answer), "found": True})
-    plan.row.state, plan.row.outcome, plan.row.http_status = State.ANSWERED, "accepted", answer.status
+    plan.row.state, plan.row.outcome, plan.row.http_status = State.ANSWERED, meaning, answer.status
     plan.row.request_deadline, plan.sent_now = 0.0, False
     plan.row.erp_reference = (
         erp_system.reference(answer, plan.settings.erp.reference_path) or plan.row.erp_reference
     )
     await _judge_found(plan, request, answer)
     await plan.commit()
-    return True
 
 
 async def _judge_found(plan: Plan, request: Request, answer: Answer) -> None:
-    """What a lookup has found is in the ERP: whatever else a script says of it, it is not sent again."""
+    """What a lookup has found is known to the ERP: whatever else a script says of it, it is not sent again."""
+    meaning = erp_system.found_means(answer, plan.settings.erp)
     if not plan.settings.erp.custom_response:
-        await _judge_by_default(plan, answer, "accepted")
+        await _judge_by_default(plan, answer, meaning)
         return
     await plan.commit()
-    await _judge(plan, request, answer, "accepted")
+    await _judge(plan, request, answer, meaning)
     if not plan.row.answer_stands:
-        word = plan.row.relation
-        _doubt(plan, f"the ERP has it, but the response script says {word} of the lookup's answer")
+        what, word = "has refused it" if meaning == "refused" else "has it", plan.row.relation
+        _doubt(plan, f"the ERP {what}, but the response script says {word} of the lookup's answer")
 
 
 def _kept_of(plan: Plan, answer: Answer, *, old_token: bool = False) -> dict[str, Any]:

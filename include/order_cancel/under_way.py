@@ -185,6 +185,7 @@ class Plan:
     listed: bool
     fresh: bool = True
     looked: bool = False
+    built: bool = False
     request_meta: Mapping[str, Any] = field(default_factory=dict)
     deadline_set_at: float = 0.0
     document: Any = None

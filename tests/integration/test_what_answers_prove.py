@@ -411,6 +411,97 @@ def test_a_gateways_page_is_no_word_of_the_erp(
     assert (flow.state(5001), bookings(flow), len(flow.sent())) == ("in_doubt", 1, 1)
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        Answer(200, b"<html>Please sign in</html>", {"Content-Type": "application/xhtml+xml"}),
+        Answer(200, b"<html>Please sign in</html>", {}),
+        Answer(200, b"Please sign in", {"Content-Type": "text/plain"}),
+        Answer(200, b"", {}),
+        Answer(204, b"", {}),
+    ],
+    ids=["xhtml", "no type", "text", "empty", "no content"],
+)
+def test_where_any_answer_will_do_it_still_is_the_erps_own(make_flow: MakeFlow, page: Answer) -> None:
+    lookup = {**LOOKUP, "found_path": None, "after_seconds": 0}
+    flow = make_flow(1, erp__in_doubt="lookup", erp__lookup=lookup, **WITHOUT_KEYS)
+    flow.http = {"sleep": Slow()}
+    own = flow.erp.simulator.handle
+    flow.erp.simulator.handle = lambda call: page if call.method == "GET" else own(call)
+    flow.erp.simulator.fail("drop", times=1)
+
+    flow.run()
+
+    assert (flow.state(5001), bookings(flow), len(flow.sent())) == ("in_doubt", 0, 1)
+    assert flow.omnitron.simulator.status(5001) == "waiting"
+
+
+RECORDED = {"request": 5001, "status": "ERROR", "errors": [{"text": "the period is closed"}]}
+REFUSING = {
+    "erp__in_doubt": "lookup",
+    "erp__lookup": {"url": "/documents?plan={{ plan.pk }}", "found_path": "request", "after_seconds": 0},
+    "erp__refused_path": "errors",
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "state", "status"),
+    [
+        ({}, "failed", "waiting"),
+        ({"erp__refusal": "failure"}, "failed", "waiting"),
+        ({"erp__refusal": "failure", "erp__rejects": [200, 400]}, "rejected", "rejected"),
+        ({"erp__custom_response": True}, "failed", "waiting"),
+        (
+            responding("return 'failure' if attributes['answer.meaning'] == 'refused' else 'continue'"),
+            "rejected",
+            "rejected",
+        ),
+        (responding("return 'unknown'"), "in_doubt", "waiting"),
+        (responding("return 'do_nothing'"), "in_doubt", "waiting"),
+    ],
+    ids=["failed", "failure", "listed", "shipped script", "own script", "unknown", "do_nothing"],
+)
+def test_a_lookup_that_finds_a_refusal_is_a_refusal(
+    make_flow: MakeFlow, more: dict[str, Any], state: str, status: str
+) -> None:
+    flow = make_flow(1, mapping=MAPPING, **REFUSING, **more)
+    flow.erp.simulator.fail("drop", times=1)
+    flow.erp.simulator.fail("answer", path="/documents", status=200, body=RECORDED)
+
+    flow.run()
+
+    assert (flow.state(5001), flow.omnitron.simulator.status(5001)) == (state, status)
+    assert (bookings(flow), len(flow.sent())) == (0, 1)
+
+
+def test_what_a_lookup_found_refused_is_built_again_under_a_new_key(make_flow: MakeFlow) -> None:
+    flow = make_flow(1, mapping=MAPPING, **REFUSING)
+    flow.erp.simulator.fail("drop", times=1)
+    flow.erp.simulator.fail("answer", path="/documents", status=200, body=RECORDED)
+    flow.run()
+    error = str(flow.row(5001).error)
+
+    outcome = flow.run()
+
+    assert "the period is closed" in error
+    assert (flow.state(5001), outcome.gate, bookings(flow)) == ("done", "open", 1)
+    assert len(set(flow.keys(5001))) == 2
+
+
+def test_a_refusal_that_may_be_of_an_earlier_request_settles_nothing(make_flow: MakeFlow) -> None:
+    """The first request is refused, the mended one is booked; the ERP's record by number is still of the first."""
+    flow = make_flow(1, mapping=MAPPING, **REFUSING)
+    flow.erp.simulator.fail("status", status=400, times=1)
+    flow.run()
+    flow.erp.simulator.fail("drop", times=1, effect=True)
+    flow.erp.simulator.fail("answer", path="/documents", status=200, body=RECORDED)
+
+    flow.run()
+    flow.run()
+
+    assert (flow.state(5001), bookings(flow), len(flow.sent())) == ("in_doubt", 1, 2)
+
+
 def test_a_crash_while_a_plan_waits_for_its_lookup_sends_nothing_twice(make_flow: MakeFlow) -> None:
     flow = make_flow(1, erp__in_doubt="lookup", erp__lookup=LOOKUP, **WITHOUT_KEYS)
 

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from include.order_cancel.erp import Erp, build_request, classify, connect, reference
+from include.order_cancel.erp import (
+    Erp,
+    build_request,
+    classify,
+    connect,
+    readdressed,
+    reference,
+    same_host,
+)
 from include.order_cancel.errors import PlanFailed
 from include.order_cancel.http import Answer, Endpoint, NotSent, OutcomeUnknown, Request
 from include.order_cancel.settings import ErpSettings
@@ -92,6 +100,56 @@ def test_a_get_carries_the_flat_body_in_its_query() -> None:
         request.url.partition("?")[2] == "v=2&no=1%20%26%20%C3%A7%2B&n=5&price=1.5&yes=true&no2=false&empty="
     )
     assert (request.body, request.headers) == (None, {"Idempotency-Key": "k"})
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [
+        ("https://old.example/c?client=1", "https://erp.example/base/cancellations?client=2"),
+        (
+            "https://erp.example/base/cancellations?client=2",
+            "https://erp.example/base/cancellations?client=2",
+        ),
+    ],
+)
+def test_an_earlier_request_goes_with_its_bytes_to_the_address_as_it_is(stored: str, wanted: str) -> None:
+    now = settings(cancellation_api_url="/cancellations?client=2", idempotency_header="X-Key")
+    earlier = Request("POST", stored, {"Idempotency-Key": "k"}, b'{"a":1}')
+
+    request = readdressed(earlier, now, ENDPOINT, "k")
+
+    assert request == Request("POST", wanted, {"Content-Type": "application/json", "X-Key": "k"}, b'{"a":1}')
+
+
+def test_an_earlier_get_keeps_its_query() -> None:
+    now = settings(http_method="GET", cancellation_api_url="/cancellations?client=2")
+    earlier = Request("GET", "https://old.example/c?client=1&no=1%20%26", {})
+
+    request = readdressed(earlier, now, ENDPOINT, "k")
+
+    assert request.url == "https://erp.example/base/cancellations?client=1&no=1%20%26"
+    assert request.headers == {"Idempotency-Key": "k"}
+
+
+def test_an_earlier_request_of_another_method_stays() -> None:
+    earlier = Request("PUT", "https://old.example/c", {"Idempotency-Key": "k"}, b"{}")
+
+    assert readdressed(earlier, settings(), ENDPOINT, "k") == earlier
+
+
+@pytest.mark.parametrize(
+    ("url", "same"),
+    [
+        ("https://erp.example/elsewhere?no=1", True),
+        ("http://ERP.example./", True),
+        ("https://erp.example:443/", True),
+        ("https://erp.example:8443/", False),
+        ("https://test.erp.example/base/cancellations", False),
+        ("http://[::1]:8000/", False),
+    ],
+)
+def test_a_host_is_the_same_by_http_or_https(url: str, same: bool) -> None:
+    assert same_host(Request("POST", url), settings(), ENDPOINT) is same
 
 
 @pytest.mark.parametrize(
@@ -703,11 +761,10 @@ async def look_up(erp: Erp, plan: Any = None) -> Answer | None:
         ((200, {"value": []}), "value[0].id", False),
         ((200, {"value": {"0": {"id": 7}}}), "value.0.id", True),
         ((200, b"", {"X_Document": "C-1"}), "header:x-document", True),
-        ((200, b"<html>", {"X_Other": "C-1"}), "header:X-Document", False),
+        ((200, {}, {"X_Other": "C-1"}), "header:X-Document", False),
         ((200, [{}], {"X_Total_Count": "0"}), "header:X-Total-Count", False),
         ((200, [{}], {"X_Found": "False"}), "header:X-Found", False),
-        ((200, b"<html>"), None, True),
-        ((204, b""), None, True),
+        ((200, {}), None, True),
     ],
 )
 def test_a_lookup_tells_whether_the_request_arrived(
@@ -726,6 +783,18 @@ def test_a_lookup_that_does_not_tell_leaves_the_outcome_unknown(answer: Any) -> 
             await look_up(erp)
 
     against(answers(answer), work, lookup={"url": "/documents/{{ key }}", "found_path": "a"})
+
+
+@pytest.mark.parametrize("answer", [(200, b"<html>"), (200, b"Please sign in"), (200, b""), (204, b"")])
+@pytest.mark.parametrize("path", [None, "header:X-Document"])
+def test_what_is_not_json_is_no_word_of_the_erp(answer: Any, path: str | None) -> None:
+    """Neither that it has the request, where any answer would do, nor that it has not, where a header is missing."""
+
+    async def work(erp: Erp, _: Request) -> None:
+        with pytest.raises(OutcomeUnknown, match="lookup"):
+            await look_up(erp)
+
+    against(answers(answer), work, lookup={"url": "/documents/{{ key }}", "found_path": path})
 
 
 def test_a_lookup_without_any_answer_leaves_the_outcome_unknown() -> None:
