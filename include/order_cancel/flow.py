@@ -28,7 +28,7 @@ from include.order_cancel.errors import OrderCancelError, PlanFailed, Problem, S
 from include.order_cancel.http import Endpoint, check_endpoint
 from include.order_cancel.journal import ForeignRun, Journal, OnTheWire
 from include.order_cancel.metrics import Measure, unmeasured
-from include.order_cancel.omnitron import Omnitron
+from include.order_cancel.omnitron import ListingFailed, Omnitron
 from include.order_cancel.params import Params, check_window, moment
 from include.order_cancel.paths import at_path
 from include.order_cancel.placing import Placing
@@ -57,6 +57,7 @@ TITLES = {
 }
 _MAPPINGS_AT_ONCE = 16
 _SHOWN = 50
+_UNREADABLE = "transactions whose mappings cannot be read"
 _OPENED_WITHOUT_FAN_OUT = 50
 _WELL = frozenset({State.DONE, State.REJECTED, State.PASSED, State.LEFT, State.DISMISSED})
 
@@ -353,13 +354,13 @@ class _Fetching:
 
         async def is_mapped(transaction: dict[str, Any]) -> bool:
             async with places:
-                return bool(await self.omnitron.mappings(transaction["pk"]))
+                return await _is_mapped(self.omnitron, transaction)
 
         mapped = await asyncio.gather(*(is_mapped(transaction) for transaction in page))
         done = [str(transaction["pk"]) for transaction, yes in zip(page, mapped, strict=True) if yes]
         self.journal.note_transactions(self.run.host, self.run.flow, done, "mapped")
         for transaction, yes in zip(page, mapped, strict=True):
-            if not yes:
+            if yes is False:
                 await self._plans_of(transaction)
 
     async def _plans_of(self, transaction: dict[str, Any]) -> None:
@@ -391,6 +392,7 @@ class _Fetching:
         except PlanFailed as error:
             log.warning("transaction %s: %s", printable(transaction, 60), printable(str(error), 500))
             return False  # the plan's own task asks again, and fails
+        self.counts[_UNREADABLE] += mapped.count(None)
         everywhere = self.journal.carried(host, flow, pks_of(plans))
         found = standing(plans, everywhere, self.settings.omnitron.api.words)
         if found.waits:
@@ -476,6 +478,15 @@ def _cut(value: str | None, limit: int) -> str | None:
 
 async def _dry_run(around: Surroundings, settings: FlowSettings, journal: Journal, params: Params) -> None:
     limit = params.limit or settings.fan_out or 10
+async def _is_mapped(omnitron: Omnitron, transaction: dict[str, Any]) -> bool | None:
+    """Whether Omnitron shows a mapping of the transaction; None where its mappings cannot be read, as is warned of."""
+    try:
+        return bool(await omnitron.mappings(transaction["pk"]))
+    except ListingFailed as error:
+        log.warning("%s; it is left for this run", printable(str(error), 500))
+        return None
+
+
     limits = Limits(**settings.scripts.model_dump())
     endpoint = around.endpoint(settings.erp.conn_id)
     failed = shown = 0
@@ -533,7 +544,7 @@ async def _dry_pages(
     async for transactions in omnitron.transactions(_transactions_since(settings)):
         for transaction in transactions:
             order = at_path(transaction, settings.omnitron.api.transactions.order_path)
-            if order is not None and not await omnitron.mappings(transaction["pk"]):
+            if order is not None and await _is_mapped(omnitron, transaction) is False:
                 async for plans in omnitron.list_plans(order=order):
                     yield plans
 
@@ -856,5 +867,7 @@ def _good(state: State, relation: str) -> bool:
     return state in _WELL or (state is State.HELD and relation == Relation.DO_NOTHING)
 
 
+    if unreadable := journal.run(run_id).counts.get(_UNREADABLE):
+        reasons.append(f"{unreadable} {_UNREADABLE}")
 def _in_words(counts: Any) -> str:
     return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()) if number)

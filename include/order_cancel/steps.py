@@ -705,13 +705,14 @@ async def _map_or_settle(
 ) -> None:
     row, journal, call = plan.row, plan.work.journal, plan.work.writer.call
     place = (row.host, row.flow, transaction)
-    if not found.delivered or any(other.state not in DELIVERED for other in together):
+    carried = [other for other in together if other.state is not State.LEFT]
+    if not carried or not found.delivered or any(other.state not in DELIVERED for other in carried):
         await call(journal.note_transactions, row.host, row.flow, [transaction], SETTLED)
         plan.note(
             "write_to_omnitron", SETTLED, f"transaction {transaction} has a plan that was not delivered"
         )
         return
-    first = together[0]  # an earlier try, of this or another task, may have made the mapping
+    first = carried[0]  # an earlier try, of this or another task, may have made the mapping
     if not await _is_mapped(plan, transaction):
         if not await call(journal.keep_transaction, *place, claimed_at):
             plan.say(f"transaction {transaction}: another task has taken over its mapping", logging.WARNING)
