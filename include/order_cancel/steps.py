@@ -401,7 +401,7 @@ async def _judge_by_default(plan: Plan, answer: Answer, outcome: str) -> None:
     why = f"the ERP refused it: {answer.describe()}"
     if settings.refusal == "failed":
         raise PlanFailed(why)
-    if row.generation > 1:
+    if await _follows_another(plan):
         raise PlanFailed(f"{why}; it is not rejected, since an earlier generation of it was sent, too")
     if answer.status not in settings.rejects:
         raise PlanFailed(f"{why}; only the statuses of erp.rejects reject a plan")
@@ -455,7 +455,7 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
     Found counts at once. Not there counts only once the ERP has had its time, and the plan is looked at in Omnitron
     before it is sent again.
     """
-    if plan.row.generation > 1 and not plan.settings.erp.lookup_by_key:
+    if not plan.settings.erp.lookup_by_key and await _follows_another(plan):
         _doubt(
             plan,
             "the lookup does not ask by {{ key }}, so it cannot tell this generation from an earlier one",
@@ -499,6 +499,16 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
         await _judge_by_default(plan, answer, "accepted")
     await plan.commit()
     return True
+
+
+async def _follows_another(plan: Plan) -> bool:
+    """Whether the ERP may have heard of an earlier generation, whose document is found by the plan's number, too."""
+    row = plan.row
+    if row.generation == 1 or row.sent_again:
+        return row.sent_again
+    rows = await plan.work.writer.call(plan.work.journal.generations, row.flow, row.pk)
+    earlier = (other for other in rows if other.host == row.host and other.generation < row.generation)
+    return any(other.key or other.outcome for other in earlier)
 
 
 def _kept_of(plan: Plan, answer: Answer, *, old_token: bool = False) -> dict[str, Any]:
@@ -640,7 +650,7 @@ async def write_to_omnitron(plan: Plan) -> None:
         if await _is_other(plan, shown):
             row.relation = None
             raise PlanFailed(f"the ERP refused it, and it is not rejected: {_OTHER_CONTENT}")
-    if word is not None and row.generation > 1:
+    if word is not None and row.sent_again:
         word = await _still_wanted(plan, word, shown)
     if word is None:
         plan.note("write_to_omnitron", "nothing to write")
@@ -860,7 +870,7 @@ async def _look(plan: Plan) -> tuple[dict[str, Any] | None, str, bool]:
     if document is None:
         return None, "Omnitron has no such plan any more", False
     left = _misfit(plan, document) or ""
-    if not left and plan.row.transaction_pk and plan.row.generation == 1:
+    if not left and plan.row.transaction_pk and not plan.row.sent_again:
         mapped = await _is_mapped(plan, plan.row.transaction_pk)
         left = f"order transaction {plan.row.transaction_pk} is mapped in Omnitron" if mapped else ""
     return document, left, await _is_other(plan, document)
@@ -899,7 +909,7 @@ def _set_changed(plan: Plan, document: Mapping[str, Any] | None, why: str = "") 
 
 def _misfit(plan: Plan, document: Mapping[str, Any]) -> str | None:
     """Why the plan does not fit the flow. One that a person sends again has moved on from the flow's status."""
-    if plan.row.generation > 1:
+    if plan.row.sent_again:
         document = {name: value for name, value in document.items() if name != "status"}
     return misfit(document, plan.settings.omnitron)
 
