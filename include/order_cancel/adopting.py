@@ -8,12 +8,13 @@ begins.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Select,
     Table,
     and_,
     delete,
@@ -29,9 +30,9 @@ from include.order_cancel import schema
 from include.order_cancel.errors import OrderCancelError, RowBusy
 from include.order_cancel.http import Endpoint
 from include.order_cancel.identity import host_of, identity_of
-from include.order_cancel.journal import Journal
+from include.order_cancel.journal import RESTORES, Journal
 from include.order_cancel.rows import FINISHED, State
-from include.order_cancel.searching import hosts
+from include.order_cancel.searching import Asked, hosts
 from include.order_cancel.text import printable
 
 plans, runs, events = schema.plans, schema.runs, schema.events
@@ -45,17 +46,35 @@ class OtherOmnitron(OrderCancelError):
     """A Connection points to another Omnitron than the one that rows are of; nothing was asked, sent or changed."""
 
 
-def check_known(journal: Journal, flow: str, endpoint: Endpoint) -> None:
-    """Raises OtherOmnitron where the flow has open plans of another name, and nobody has said whose they are."""
-    found = others(journal, flow, endpoint.identity)
-    if not found:
+@dataclass(frozen=True)
+class Inside:
+    """A transaction, to be asked what is otherwise asked of the journal."""
+
+    connection: Connection
+
+    def ask(self, question: Select[Any]) -> list[Any]:
+        """The records that the question finds."""
+        return list(self.connection.execute(question))
+
+
+def check_known(
+    journal: Asked, flow: str, endpoint: Endpoint, since: float, *, lists_finished: bool = False
+) -> None:
+    """Raises OtherOmnitron where the flow has plans or runs of another name, and nobody has said whose they are.
+
+    Plans: see `others`. Runs: those that were at work after `since`, in seconds since the epoch by the journal's clock.
+    """
+    found = others(journal, flow, endpoint.identity, lists_finished=lists_finished)
+    at_work = _at_work(journal, flow, endpoint.identity, since)
+    if not found and not at_work:
         return
-    named = ", ".join(f"{host} ({number} open)" for host, number in found.items())
+    named = [f"the flow has plans of {host} ({number} open)" for host, number in found.items()]
+    named += [f"another run of it is for {host}" for host in at_work]
     raise OtherOmnitron(
-        f"Connection '{endpoint.conn_id}' points to Omnitron {endpoint.identity}, but the flow has plans of {named}. "
+        f"Connection '{endpoint.conn_id}' points to Omnitron {endpoint.identity}, but {', and '.join(named)}. "
         "Nothing is fetched or sent before a person says which it is. The same one at another address: "
-        f"`python -m include.order_cancel adopt --flow {flow} --from {next(iter(found))}`. Another one: the same with "
-        "`--other`; its plans stay as they are. If the Connection is wrong, set it back"
+        f"`python -m include.order_cancel adopt --flow {flow} --from {[*found, *at_work][0]}`. Another one: the same "
+        "with `--other`; its plans stay as they are. If the Connection is wrong, set it back"
     )
 
 
@@ -68,19 +87,30 @@ def check_same(endpoint: Endpoint, host: str, whose: str) -> None:
         )
 
 
-def others(journal: Journal, flow: str, identity: str) -> dict[str, int]:
+def others(journal: Asked, flow: str, identity: str, *, lists_finished: bool = False) -> dict[str, int]:
     """The Omnitrons of which a person has to say whether they are this one, and how many plans of each are open.
 
-    Rows from before base paths were part of the name may be this one's: where it has none yet, finished ones count too.
+    Those with open plans; and with finished ones where what is finished may be listed as new: a name that a person
+    once called the same; the name without its base path, where this one has no plans yet; and, where Omnitron
+    `lists_finished` plans again since the flow writes no status, every name, if this one has no plans yet or did not
+    run last.
     """
     known = hosts(journal, flow)
-    base = host_of(identity) if identity not in known else None
-    found = {host: _open_plans(journal, flow, host) for host in known if host != identity}
-    apart = _told_apart(journal, flow, identity)
-    return {host: number for host, number in found.items() if (number or host == base) and host not in apart}
+    names = _names(journal, flow)
+    found = _same(names, identity)
+    if identity not in known:
+        found.add(host_of(identity))
+    if lists_finished:
+        last = _last_runs(journal, flow) if identity in known else {}
+        found.update(host for host in known if last.get(host, 0) >= last.get(identity, 0))
+    opened = {host: _open_plans(journal, flow, host) for host in known if host != identity}
+    apart = _told_apart(names, identity)
+    return {
+        host: number for host, number in opened.items() if (number or host in found) and host not in apart
+    }
 
 
-def _open_plans(journal: Journal, flow: str, host: str) -> int:
+def _open_plans(journal: Asked, flow: str, host: str) -> int:
     newer = plans.alias()
     of_plan = (newer.c.host == plans.c.host, newer.c.flow == plans.c.flow, newer.c.pk == plans.c.pk)
     sent_again = exists().where(*of_plan, newer.c.generation > plans.c.generation)
@@ -88,11 +118,39 @@ def _open_plans(journal: Journal, flow: str, host: str) -> int:
     return int(journal.ask(select(func.count()).where(*open_here, ~sent_again))[0][0])
 
 
-def _told_apart(journal: Journal, flow: str, identity: str) -> set[str]:
-    here = or_(omnitrons.c.host == identity, omnitrons.c.other == identity)
-    question = select(omnitrons.c.host, omnitrons.c.other)
-    found = journal.ask(question.where(omnitrons.c.flow == flow, ~omnitrons.c.same, here))
-    return {name for names in found for name in names} - {identity}
+def _last_runs(journal: Asked, flow: str) -> dict[str, int]:
+    last = select(runs.c.host, func.max(runs.c.id)).where(runs.c.flow == flow, runs.c.home != RESTORES)
+    return dict(tuple(found) for found in journal.ask(last.group_by(runs.c.host)))
+
+
+def _at_work(journal: Asked, flow: str, identity: str, since: float) -> list[str]:
+    """The other Omnitrons, not told apart from this one, for which a run of the flow showed a sign of life `since`."""
+    elsewhere = (runs.c.flow == flow, runs.c.host != identity, runs.c.home != RESTORES)
+    lately = or_(runs.c.alive_until > since, runs.c.finished_at > since)
+    found = {host for (host,) in journal.ask(select(runs.c.host).where(*elsewhere, lately).distinct())}
+    return sorted(found - _told_apart(_names(journal, flow), identity) if found else found)
+
+
+_Names = list[tuple[str, str, bool]]
+
+
+def _names(journal: Asked, flow: str) -> _Names:
+    """What people have said of the flow's Omnitrons: two names, and whether they are of one."""
+    question = select(omnitrons.c.host, omnitrons.c.other, omnitrons.c.same).where(omnitrons.c.flow == flow)
+    return [(host, other, same) for host, other, same in journal.ask(question)]
+
+
+def _same(names: _Names, identity: str) -> set[str]:
+    """All names that were called the same as this one, by whatever way."""
+    found, before = {identity}, 0
+    while len(found) > before:
+        before = len(found)
+        found.update(name for *pair, same in names if same and not found.isdisjoint(pair) for name in pair)
+    return found
+
+
+def _told_apart(names: _Names, identity: str) -> set[str]:
+    return {name for *pair, same in names if not same and identity in pair for name in pair} - {identity}
 
 
 # A person's word
@@ -153,8 +211,8 @@ def keep_apart(journal: Journal, word: Naming) -> int:
 def _check_there(connection: Connection, word: Naming) -> None:
     if word.other == word.identity:
         raise OrderCancelError(f"flow {word.flow}: its Connection points to {word.other} already")
-    question = select(plans.c.host).where(plans.c.flow == word.flow).distinct()
-    known = sorted(connection.execute(question).scalars())
+    inside = Inside(connection)
+    known = sorted({*hosts(inside, word.flow), *_last_runs(inside, word.flow)})
     if word.other not in known:
         raise OrderCancelError(
             f"flow {word.flow} has no plans of {printable(word.other, 260)}, only of {', '.join(known) or 'none'}"
@@ -177,12 +235,9 @@ def _check_idle(connection: Connection, word: Naming, now: float) -> None:
 
 
 def _remember(connection: Connection, word: Naming, now: float, *, same: bool) -> None:
-    names = (
-        omnitrons.c.flow == word.flow,
-        omnitrons.c.host == word.identity,
-        omnitrons.c.other == word.other,
-    )
-    connection.execute(delete(omnitrons).where(*names))
+    both = (word.identity, word.other)
+    earlier = (omnitrons.c.host.in_(both), omnitrons.c.other.in_(both))
+    connection.execute(delete(omnitrons).where(omnitrons.c.flow == word.flow, *earlier))
     values = {"flow": word.flow, "host": word.identity, "other": word.other, "same": same}
     said = {"who": printable(word.who, 250), "reason": printable(word.reason, 4000), "at": now}
     connection.execute(insert(omnitrons).values(**values, **said))
@@ -222,6 +277,7 @@ class _Kept:
     host: str
     generation: int
     state: str
+    key_generation: int | None
     key: str | None
     outcome: str
     updated_at: float
@@ -236,11 +292,14 @@ class _Kept:
         return bool(self.key or self.outcome)
 
     @property
-    def weight(self) -> tuple[int, float]:
-        """The heavier one says how it stands with the plan: what may have been sent before what is settled."""
-        if self.open:
-            return (3 if self.sent else 1), self.updated_at
-        return (2 if self.state in _SETTLED else 0), self.updated_at
+    def weight(self) -> tuple[int, bool, float]:
+        """The heavier one says how it stands with the plan: what may have been sent before what is settled.
+
+        What a person sends again stays the last one: that is what makes its number say so.
+        """
+        settled = 2 if self.state in _SETTLED else 0
+        rank = (3 if self.sent else 1) if self.open else settled
+        return rank, (self.key_generation or self.generation) > 1, self.updated_at
 
 
 def _merge_plans(connection: Connection, old: str, new: str, now: float, flow: str | None) -> None:
@@ -254,9 +313,7 @@ def _merge_plans(connection: Connection, old: str, new: str, now: float, flow: s
 
 
 def _generations(connection: Connection, host: str, flow: str, pk: str) -> list[_Kept]:
-    columns = (
-        plans.c[name] for name in ("id", "host", "generation", "state", "key", "outcome", "updated_at")
-    )
+    columns = [plans.c[one.name] for one in fields(_Kept)]
     question = select(*columns).where(*_of(plans, host, flow), plans.c.pk == pk)
     found = connection.execute(question.order_by(plans.c.generation))
     return [_Kept(*record) for record in found]

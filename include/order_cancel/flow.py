@@ -22,19 +22,20 @@ from include.order_cancel import alerts
 from include.order_cancel import erp as erp_system
 from include.order_cancel import omnitron as omnitron_system
 from include.order_cancel import omnitron as read
-from include.order_cancel.adopting import OtherOmnitron, check_known, check_same
+from include.order_cancel.adopting import Inside, OtherOmnitron, check_known, check_same
 from include.order_cancel.batch import carry_all
 from include.order_cancel.errors import OrderCancelError, PlanFailed, Problem, SettingsError, StopFlow
 from include.order_cancel.http import Endpoint, check_endpoint
 from include.order_cancel.journal import ForeignRun, Journal, OnTheWire
 from include.order_cancel.metrics import Measure, unmeasured
-from include.order_cancel.omnitron import Omnitron
+from include.order_cancel.omnitron import ListingFailed, Omnitron
 from include.order_cancel.params import Params, check_window, moment
 from include.order_cancel.paths import at_path
 from include.order_cancel.placing import Placing
 from include.order_cancel.restoring import check_not_behind
 from include.order_cancel.rows import FINISHED, Listed, Relation, Row, Run, State
 from include.order_cancel.scripts.process import Limits, ScriptProcess
+from include.order_cancel.searching import Asked
 from include.order_cancel.secrecy import mask
 from include.order_cancel.settings import DAG_PREFIX, Alert, FlowSettings, from_snapshot
 from include.order_cancel.steps import advance, begin, verdict
@@ -56,6 +57,7 @@ TITLES = {
     "post_script": "Post Script Step",
 }
 _MAPPINGS_AT_ONCE = 16
+_UNREADABLE = "transactions whose mappings cannot be read"
 _SHOWN = 50
 _OPENED_WITHOUT_FAN_OUT = 50
 _WELL = frozenset({State.DONE, State.REJECTED, State.PASSED, State.LEFT, State.DISMISSED})
@@ -137,13 +139,20 @@ def login(around: Surroundings, run_key: str, params: Params) -> int | None:
         check_endpoint(endpoint)
         if not params.dry_run:
             check_not_behind(journal, around.flow, around.last_query())
-            check_known(journal, around.flow, endpoint)
+            _check_known(journal, around.flow, settings, endpoint, journal.now())
         with _telling(around, settings, journal, run_key):
             asyncio.run(_log_in(around, settings, journal))
         log.info("logged in to Omnitron at %s", endpoint.identity)
         if params.dry_run:
             return None
-        run = journal.begin_run(around.flow, run_key, around.home, endpoint.identity, params.as_dict())
+        run = journal.begin_run(
+            around.flow,
+            run_key,
+            around.home,
+            endpoint.identity,
+            params.as_dict(),
+            check=lambda inside, now: _check_known(Inside(inside), around.flow, settings, endpoint, now),
+        )
         check_same(endpoint, run.host, "this run")
         journal.go_on(run.id)
         return run.id
@@ -194,15 +203,7 @@ def get_data(around: Surroundings, run_id: int | None, params: Params) -> list[i
             journal.set_snapshot(run_id, settings.digest)
             with _telling(around, settings, journal, run.run_key):
                 counts, asked_at = asyncio.run(_fetch(around, settings, journal, run, params))
-            lots = journal.commit_run(
-                run,
-                fan_out=settings.fan_out,
-                lots=settings.lots,
-                lot_size=around.lot_size,
-                counts=counts,
-                queried_at=asked_at,
-                limit=params.limit,
-            )
+            lots = _commit(around, settings, journal, run, params, counts, asked_at)
             log.info("found: %s", _in_words(counts) or "nothing")
         else:
             log.info("the plans of this run are fetched already; they stay as they are")
@@ -211,6 +212,39 @@ def get_data(around: Surroundings, run_id: int | None, params: Params) -> list[i
         if queried_at is not None and not params.narrows:
             _move_last_query(around, queried_at)
         return lots
+
+
+def _commit(
+    around: Surroundings,
+    settings: FlowSettings,
+    journal: Journal,
+    run: Run,
+    params: Params,
+    counts: Counter[str],
+    asked_at: float | None,
+) -> list[int]:
+    endpoint = around.endpoint(settings.omnitron.conn_id)
+    try:
+        return journal.commit_run(
+            run,
+            fan_out=settings.fan_out,
+            lots=settings.lots,
+            lot_size=around.lot_size,
+            counts=counts,
+            queried_at=asked_at,
+            limit=params.limit,
+            # A run for another name may have begun while nothing was heard of this one.
+            check=lambda inside, _: _check_known(
+                Inside(inside), around.flow, settings, endpoint, run.started_at
+            ),
+        )
+    except OtherOmnitron:
+        journal.forget_listing(run)  # or its plans would be this name's, and the next run would send them
+        raise
+
+
+def _check_known(journal: Asked, flow: str, settings: FlowSettings, endpoint: Endpoint, since: float) -> None:
+    check_known(journal, flow, endpoint, since, lists_finished=not settings.writes_status)
 
 
 def _check_begun_so(journal: Journal, run_id: int | None, params: Params) -> None:
@@ -351,15 +385,16 @@ class _Fetching:
     async def _open_transactions(self, page: list[dict[str, Any]]) -> None:
         places = asyncio.Semaphore(_MAPPINGS_AT_ONCE)
 
-        async def is_mapped(transaction: dict[str, Any]) -> bool:
+        async def is_mapped(transaction: dict[str, Any]) -> bool | None:
             async with places:
-                return bool(await self.omnitron.mappings(transaction["pk"]))
+                return await _is_mapped(self.omnitron, transaction)
 
         mapped = await asyncio.gather(*(is_mapped(transaction) for transaction in page))
         done = [str(transaction["pk"]) for transaction, yes in zip(page, mapped, strict=True) if yes]
         self.journal.note_transactions(self.run.host, self.run.flow, done, "mapped")
+        self.counts[_UNREADABLE] += mapped.count(None)
         for transaction, yes in zip(page, mapped, strict=True):
-            if not yes:
+            if yes is False:
                 await self._plans_of(transaction)
 
     async def _plans_of(self, transaction: dict[str, Any]) -> None:
@@ -441,6 +476,15 @@ class _Fetching:
         if new:
             self._unchecked |= new
             log.warning("Omnitron's plans do not show %s; its filter is trusted", ", ".join(sorted(new)))
+
+
+async def _is_mapped(omnitron: Omnitron, transaction: dict[str, Any]) -> bool | None:
+    """Whether Omnitron shows a mapping of the transaction; None where its mappings cannot be read, as is warned of."""
+    try:
+        return bool(await omnitron.mappings(transaction["pk"]))
+    except ListingFailed as error:
+        log.warning("%s; it is left for this run", printable(str(error), 500))
+        return None
 
 
 def _is_over(row: Row | None, plan: Listed) -> bool:
@@ -533,7 +577,7 @@ async def _dry_pages(
     async for transactions in omnitron.transactions(_transactions_since(settings)):
         for transaction in transactions:
             order = at_path(transaction, settings.omnitron.api.transactions.order_path)
-            if order is not None and not await omnitron.mappings(transaction["pk"]):
+            if order is not None and await _is_mapped(omnitron, transaction) is False:
                 async for plans in omnitron.list_plans(order=order):
                     yield plans
 
@@ -823,6 +867,8 @@ def _reasons(journal: Journal, run_id: int, stopped: str | None) -> list[str]:
         for row in rows
         if not _good(row.state, row.relation or "")
     ]
+    if unreadable := journal.run(run_id).counts.get(_UNREADABLE):
+        reasons.append(f"{unreadable} {_UNREADABLE}")
     stuck = [why for what, why in _unmapped(journal, run_id) if what == NOBODYS]
     return reasons + [f"not mapped: {printable(why, 300)}" for why in stuck[:_SHOWN]]
 

@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
@@ -67,6 +67,8 @@ from include.order_cancel.text import printable
 from include.order_cancel.tokens import StoredToken
 
 T = TypeVar("T")
+# Raises where a transaction that has come so far, at that time, must not be made.
+Check = Callable[[Connection, float], None]
 Text = TypeVar("Text", str, str | None)
 
 plans, bodies, events = schema.plans, schema.bodies, schema.events
@@ -244,10 +246,23 @@ class Journal:
 
     # Runs
 
-    def begin_run(self, flow: str, run_key: str, home: str, host: str, params: Mapping[str, Any]) -> Run:
-        """The run of this name in this Airflow home; the same one when it is asked for again."""
+    def begin_run(
+        self,
+        flow: str,
+        run_key: str,
+        home: str,
+        host: str,
+        params: Mapping[str, Any],
+        check: Check | None = None,
+    ) -> Run:
+        """The run of this name in this Airflow home; the same one when it is asked for again.
+
+        Raises what `check` raises; of a flow one run at a time is checked and begun.
+        """
         with self._writing() as connection:
-            now = self._now(connection)
+            now = self._in_turn(connection, f"runs of {flow}")
+            if check is not None:
+                check(connection, now)
             latest = (
                 select(runs.c.next_turn_at).where(runs.c.flow == flow).order_by(runs.c.id.desc()).limit(1)
             )
@@ -393,7 +408,7 @@ class Journal:
             known = self._newest(connection, run, pks)
             for pk in pks:
                 row = known.get(pk)
-                if row is not None and row.created_run == run.id and row.generation > 1:
+                if row is not None and row.created_run == run.id and row.sent_again:
                     continue  # this run's task was repeated
                 if row is None or not (row.finished or row.state in (State.CHANGED, State.DEAD)):
                     left.append(pk)
@@ -470,16 +485,20 @@ class Journal:
         queried_at: float | None,
         limit: int | None = None,
         lot_size: int = 1,
+        check: Check | None = None,
     ) -> list[int]:
         """Freeze the membership: order by age, lanes, lots. Returns the lots' numbers, none for a small batch.
 
         A larger batch gets one lot for each `lot_size` plans that it begins, at most `lots`. Where another task of the
         run was quicker (a retry, of one that slept), all stays as that one left it, the time of its question too.
+        Raises what `check` raises.
         """
         with self._writing() as connection:
             frozen = select(runs.c.committed).where(runs.c.id == run.id)
             if connection.execute(self._locked(frozen)).scalar_one():
                 return self._lots(connection, run.id)
+            if check is not None:
+                check(connection, self._now(connection))
             in_run = (members.c.run_id == run.id, members.c.lane != "none")
             size = connection.execute(select(func.count()).where(*in_run)).scalar_one()
             size = size if limit is None else min(size, limit)
@@ -1180,9 +1199,12 @@ class Journal:
 
     def _one_by_one(self, connection: Connection, host: str, pk: str) -> float:
         """Let one task at a time claim a transaction, of whatever flow; gives the time."""
+        return self._in_turn(connection, f"{host} {pk}")
+
+    def _in_turn(self, connection: Connection, what: str) -> float:
+        """Let one transaction at a time go on with `what`; gives the time."""
         if not self._sqlite:
-            lock = func.pg_advisory_xact_lock(func.hashtextextended(f"{host} {pk}", 0))
-            connection.execute(select(lock))
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(what, 0))))
         return self._now(connection)
 
     def free_transaction(self, host: str, flow: str, pk: str) -> None:

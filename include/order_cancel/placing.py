@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from include.order_cancel.rows import Body, Event, Listed, Move, Relation, Row, Run, State
 
 TAKEN = frozenset({"new", "again", "repeated", "changed"})
 _MAY_TAKE_NEW_DOCUMENT = frozenset({State.FETCHED, State.PREPARED, State.HELD, State.FAILED})
 _CLOCKS_DIFFER = timedelta(minutes=15)  # Omnitron's and the journal's
+_EARLIEST = timezone(timedelta(hours=14))  # where a clock's hands show a time first
 _STEP = "get_data_from_omnitron"
 
 
@@ -31,7 +32,7 @@ def possibly_sent(listed: Listed, before: datetime | None) -> bool:
     """Whether a plan that the journal does not know may have been sent under one that was lost.
 
     `before`: plans that Omnitron made earlier may, and those without a readable date; None: the journal was never
-    restored.
+    restored. A date without an offset may be any shop's local time.
     """
     if before is None:
         return False
@@ -39,7 +40,7 @@ def possibly_sent(listed: Listed, before: datetime | None) -> bool:
         made = datetime.fromisoformat(listed.plan_date or "")
     except ValueError:
         return True
-    return (made if made.tzinfo else made.replace(tzinfo=UTC)) < before + _CLOCKS_DIFFER
+    return (made if made.tzinfo else made.replace(tzinfo=_EARLIEST)) < before + _CLOCKS_DIFFER
 
 
 def place(row: Row, listed: Listed, run: Run, placing: Placing, now: float) -> tuple[str, Move | None]:

@@ -25,7 +25,15 @@ _AHEAD_SECONDS = 3600.0
 _ROUNDING_SECONDS = 0.001
 _CLOCKS_DIFFER_SECONDS = 900.0  # the Variable is by Omnitron's clock
 _AT_ONCE = 500
-_MAY_BE_SENT = (State.FETCHED, State.PREPARED, State.HELD, State.FAILED)
+_MAY_BE_SENT = (
+    State.FETCHED,
+    State.PREPARED,
+    State.ANSWERED,
+    State.HELD,
+    State.FAILED,
+    State.DEAD,
+)
+_JUDGED_FIRST = (State.ANSWERED, State.FAILED, State.DEAD)
 
 
 class JournalBehind(OrderCancelError):
@@ -82,8 +90,8 @@ def note_restore(journal: Journal, flow: str, who: str, before: datetime | None 
 
 
 def _is_answered(row: Row) -> bool:
-    """Whether nothing more is sent for it before its answer has been judged (again)."""
-    return row.answer_stands or (row.state is State.FAILED and row.outcome in ("accepted", "unknown"))
+    """Whether nothing more is sent for it before its answer, which is no refusal, has been judged (again)."""
+    return row.answer_stands or (row.state in _JUDGED_FIRST and row.outcome in ("accepted", "unknown"))
 
 
 def _doubt(journal: Journal, rows: Sequence[Row], why: str) -> int:

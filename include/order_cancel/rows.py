@@ -126,6 +126,11 @@ class Row:
         return self.state not in ON_THE_WAY
 
     @property
+    def sent_again(self) -> bool:
+        """Whether a person began this generation; rows of two names that turned out to be one are numbered on, too."""
+        return (self.key_generation or self.generation) > 1
+
+    @property
     def answer_stands(self) -> bool:
         """Whether the ERP's word is known and final, so that only Omnitron has still to be told."""
         return self.relation in (Relation.CONTINUE, Relation.FAILURE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import (
     ColumnElement,
@@ -156,7 +156,14 @@ def _often(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     return case((condition, 1), else_=0) > 0
 
 
-def hosts(journal: Journal, flow: str | None = None) -> list[str]:
+class Asked(Protocol):
+    """The journal, or one transaction of it."""
+
+    def ask(self, question: Select[Any]) -> list[Any]:
+        """The records that the question finds."""
+
+
+def hosts(journal: Asked, flow: str | None = None) -> list[str]:
     """The Omnitron hosts that the journal, or one flow of it, knows, each found by a step along the index."""
     found: list[str] = []
     while True:

@@ -477,7 +477,7 @@ async def _judge_by_default(plan: Plan, answer: Answer, outcome: str) -> None:
     why = f"the ERP refused it: {answer.describe()}"
     if settings.refusal == "failed":
         raise PlanFailed(why)
-    if row.generation > 1:
+    if await _follows_another(plan):
         raise PlanFailed(f"{why}; it is not rejected, since an earlier generation of it was sent, too")
     if not plan.made_by_these:
         made = "a person wrote the request" if plan.edited else "other settings made the request"
@@ -557,7 +557,7 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
     Found counts at once. Not there counts only once the ERP has had its time, and the plan is looked at in Omnitron
     before it is sent again.
     """
-    if untold := _why_not_looked_up(plan, request):
+    if untold := await _why_not_looked_up(plan, request):
         _doubt(plan, untold)
         return True
     try:
@@ -584,13 +584,13 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
     return True
 
 
-def _why_not_looked_up(plan: Plan, request: Request) -> str:
+async def _why_not_looked_up(plan: Plan, request: Request) -> str:
     """Why the lookup of the settings as they are tells nothing of this request; empty where it does."""
     settings, endpoint = plan.settings.erp, plan.tools.erp.caller.endpoint
     if settings.lookup_by_key:
         if lacking := _lacks_key(plan, request):
             return lacking
-    elif plan.beside_another:
+    elif await _follows_another(plan):
         return "the lookup does not ask by {{ key }}, so it cannot tell this request from an earlier one"
     if not erp_system.same_host(request, settings, endpoint):
         return f"the lookup tells nothing of it: {_went_elsewhere(request)}"
@@ -641,6 +641,18 @@ async def _judge_found(plan: Plan, request: Request, answer: Answer) -> None:
     if not plan.row.answer_stands:
         what, word = "has refused it" if meaning == "refused" else "has it", plan.row.relation
         _doubt(plan, f"the ERP {what}, but the response script says {word} of the lookup's answer")
+
+
+async def _follows_another(plan: Plan) -> bool:
+    """Whether the ERP may know an earlier request of the plan by another key, which is found by its number, too."""
+    row = plan.row
+    if plan.request_meta.get("despite_doubt"):
+        return True
+    if row.generation == 1 or row.sent_again:
+        return row.sent_again
+    rows = await plan.work.writer.call(plan.work.journal.generations, row.flow, row.pk)
+    earlier = (other for other in rows if other.host == row.host and other.generation < row.generation)
+    return any(other.key or other.outcome for other in earlier)
 
 
 def _kept_of(plan: Plan, answer: Answer, *, old_token: bool = False) -> dict[str, Any]:
@@ -789,7 +801,7 @@ async def write_to_omnitron(plan: Plan) -> None:
             raise PlanFailed(
                 f"the ERP refused it, and it is not rejected: {why or 'the settings have changed since'}"
             )
-    if word is not None and row.generation > 1:
+    if word is not None and row.sent_again:
         word = await _still_wanted(plan, word, shown)
     elif word is not None and shown is not None and row.relation is Relation.CONTINUE:
         word = _due_status(plan, word, shown.get("status"))
@@ -871,13 +883,14 @@ async def _map_or_settle(
 ) -> None:
     row, journal, call = plan.row, plan.work.journal, plan.work.writer.call
     place = (row.host, row.flow, transaction)
-    if not found.delivered or any(other.state not in DELIVERED for other in together):
+    carried = [other for other in together if other.state is not State.LEFT]
+    if not carried or not found.delivered or any(other.state not in DELIVERED for other in carried):
         await call(journal.note_transactions, row.host, row.flow, [transaction], SETTLED)
         plan.note(
             "write_to_omnitron", SETTLED, f"transaction {transaction} has a plan that was not delivered"
         )
         return
-    first = together[0]  # an earlier try, of this or another task, may have made the mapping
+    first = carried[0]  # an earlier try, of this or another task, may have made the mapping
     if not await _is_mapped(plan, transaction):
         if not await call(journal.keep_transaction, *place, claimed_at):
             plan.say(f"transaction {transaction}: another task has taken over its mapping", logging.WARNING)
@@ -1025,7 +1038,7 @@ async def _look(plan: Plan) -> tuple[dict[str, Any] | None, str, bool]:
     if document is None:
         return None, "Omnitron has no such plan any more", False
     left = _misfit(plan, document) or ""
-    if not left and plan.row.transaction_pk and plan.row.generation == 1:
+    if not left and plan.row.transaction_pk and not plan.row.sent_again:
         mapped = await _is_mapped(plan, plan.row.transaction_pk)
         left = f"order transaction {plan.row.transaction_pk} is mapped in Omnitron" if mapped else ""
     return document, left, await _is_other(plan, document)
@@ -1064,7 +1077,7 @@ def _set_changed(plan: Plan, document: Mapping[str, Any] | None, why: str = "") 
 
 def _misfit(plan: Plan, document: Mapping[str, Any]) -> str | None:
     """Why the plan does not fit the flow. One that a person sends again has moved on from the flow's status."""
-    if plan.row.generation > 1:
+    if plan.row.sent_again:
         document = {name: value for name, value in document.items() if name != "status"}
     return misfit(document, plan.settings.omnitron)
 

@@ -216,11 +216,6 @@ class Plan:
         return "edited_by" in self.request_meta
 
     @property
-    def beside_another(self) -> bool:
-        """Whether an earlier request of the plan, under another key, may have been carried out."""
-        return self.row.generation > 1 or bool(self.request_meta.get("despite_doubt"))
-
-    @property
     def just_listed(self) -> bool:
         """Whether this run's own listing showed the plan a short while ago, and this is the attempt that it was for."""
         young = self.work.run_age <= self.settings.omnitron.look_again_seconds

@@ -83,8 +83,9 @@ def _journal_facts(
 def _omnitrons(door: Door, name: str) -> tuple[str, dict[str, int]]:
     """Whom the flow's Connection points to, and of which other Omnitrons it has plans that keep it from running."""
     try:
-        identity = door.endpoint(door.settings(name).omnitron.conn_id).identity
-        return identity, others(door.journal(), name, identity)
+        settings = door.settings(name)
+        identity = door.endpoint(settings.omnitron.conn_id).identity
+        return identity, others(door.journal(), name, identity, lists_finished=not settings.writes_status)
     except (NoJournal, SettingsError):
         return "", {}
 

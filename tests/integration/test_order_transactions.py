@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from include.order_cancel import schema
+from include.order_cancel.errors import StopFlow
 from include.order_cancel.journal import Journal
 from include.simulator import OmnitronSimulator, plans, transactions
 from include.simulator.wire import Answer, Request, answer
@@ -897,3 +898,93 @@ def test_two_flows_that_run_at_once_map_their_order_once(
     assert mapped_times(flow) == [1] * 6
     assert set(bookings(flow).values()) == {1}
     other.close()
+
+
+# A plan that has left
+
+
+@pytest.mark.parametrize("how", ["rejected", "deleted"])
+@pytest.mark.parametrize("fan_out", [50, 0], ids=["plan by plan", "side by side"])
+def test_a_transaction_whose_failed_plan_was_rejected_in_omnitron_is_mapped(
+    make_flow: MakeFlow, how: str, fan_out: int
+) -> None:
+    flow = a_flow(make_flow, documents(2, together=True), fan_out=fan_out)
+    flow.erp.simulator.fail("refuse", plan=5001, times=2 if fan_out == 0 else 1)
+    flow.run()
+    assert flow.states() == {"5001": "failed", "5002": "done"}
+    if how == "rejected":
+        flow.omnitron.simulator.change(5001, status="rejected")
+    else:
+        flow.omnitron.simulator.remove(5001)
+
+    flow.run()
+    flow.run()
+
+    assert flow.states() == {"5001": "left", "5002": "done"}
+    assert list(codes(flow).values()) == [[flow.row(5002).erp_reference]]
+
+
+def test_a_transaction_all_of_whose_plans_have_left_is_not_mapped(make_flow: MakeFlow) -> None:
+    flow = a_flow(make_flow, documents(2, together=True))
+    flow.erp.simulator.fail("refuse", plan="*", times=2)
+    flow.run()
+    for pk in (5001, 5002):
+        flow.omnitron.simulator.change(pk, status="rejected")
+
+    gates = [flow.run().gate for _ in range(2)]
+
+    assert flow.states() == {"5001": "left", "5002": "left"}
+    assert (gates, codes(flow)) == (["open"] * 2, {})
+
+
+# A transaction whose mappings cannot be read
+
+
+def unreadable(flow: Flow, transaction: int, status: int) -> None:
+    own = flow.omnitron.simulator.handle
+    flow.omnitron.simulator.handle = lambda call: (
+        answer(status, {"detail": "no"})
+        if call.path.endswith("get_mappings/") and f"/{transaction}/" in call.path
+        else own(call)
+    )
+
+
+@pytest.mark.parametrize("status", [404, thorough(403), thorough(500)])
+def test_one_transaction_whose_mappings_cannot_be_read_does_not_stop_the_others(
+    make_flow: MakeFlow, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    flow = a_flow(make_flow, documents(3), omnitron__page_size=1)
+    own, first = flow.omnitron.simulator.handle, returns(flow)[0]
+    unreadable(flow, first, status)
+
+    outcome = flow.run()
+
+    assert flow.states() == {"5002": "done", "5003": "done"}
+    assert outcome.report["left_out"]["transactions whose mappings cannot be read"] == 1
+    assert "1 transactions whose mappings cannot be read" in outcome.gate
+    assert any(f"transaction {first}" in said and str(status) in said for said in caplog.messages)
+    flow.omnitron.simulator.handle = own
+    assert flow.run().gate == "open"
+    assert flow.state(5001) == "done"
+
+
+def test_a_refused_token_for_mappings_stops_the_run(make_flow: MakeFlow) -> None:
+    flow = a_flow(make_flow, documents(2))
+    flow.omnitron.simulator.fail("status", status=401, path="get_mappings", times=99)
+
+    with pytest.raises(StopFlow):
+        flow.run()
+
+    assert flow.sent() == []
+
+
+def test_a_dry_run_shows_the_plans_of_the_other_transactions(
+    make_flow: MakeFlow, caplog: pytest.LogCaptureFixture
+) -> None:
+    flow = a_flow(make_flow, documents(2))
+    unreadable(flow, returns(flow)[0], 404)
+
+    with caplog.at_level("INFO", "order_cancel"):
+        flow.run(dry_run=True)
+
+    assert len([said for said in caplog.messages if "would send" in said]) == 1

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from include.order_cancel import flow as flow_module
+from include.order_cancel import schema
 from include.order_cancel.adopting import Naming, OtherOmnitron, adopt, keep_apart
 from include.order_cancel.http import Endpoint
 from include.order_cancel.rows import Row
 from include.simulator import OmnitronSimulator, RunningServer, plans
 from tests.harness import Crash, Flow, Outcome
 from tests.integration.conftest import SEED, MakeFlow
+from tests.integration.test_order_transactions import a_flow, documents, returns
 
 Serve = Callable[[Any], RunningServer[Any]]
+COMPLETED: dict[str, Any] = {
+    "status": "completed",
+    "omnitron__cancel_status": "completed",
+    "omnitron__next_state": None,
+    "omnitron__start_from": "2020-01-01T00:00:00Z",
+}
+UNCHANGED = "def transform(plan, attributes):\n    return plan\n"
+BROKEN = "def transform(plan, attributes):\n    raise ValueError('a mistake')\n"
 
 
 def spell(flow: Flow, change: Callable[[str], str]) -> None:
@@ -53,6 +65,11 @@ def say(flow: Flow, other: str, *, same: bool) -> int:
     with flow.journal() as journal:
         naming = Naming(flow.name, other, identity(flow), "a person")
         return adopt(journal, naming) if same else keep_apart(journal, naming)
+
+
+def bookings(flow: Flow, *pks: int) -> list[int]:
+    """How often the ERP has booked each plan."""
+    return [len(flow.erp.simulator.effects_of(pk)) for pk in pks]
 
 
 def all_rows(flow: Flow) -> list[Row]:
@@ -115,6 +132,67 @@ def test_where_nothing_is_open_a_flow_goes_on_elsewhere(make_flow: MakeFlow, ser
     assert [str(row.state) for row in all_rows(flow)] == ["done"] * 4
 
 
+@pytest.mark.parametrize("next_state", [None, "completed"])
+def test_a_flow_that_writes_no_status_does_not_begin_anew_unasked(
+    make_flow: MakeFlow, serve: Serve, next_state: str | None
+) -> None:
+    """Omnitron goes on listing what is finished: at a new address it would be taken for new."""
+    flow = make_flow(2, **{**COMPLETED, "omnitron__next_state": next_state})
+    flow.run()
+    old = identity(flow)
+    move(flow)
+
+    with pytest.raises(OtherOmnitron, match=rf"plans of {old} \(0 open\).*adopt --flow cancels --from {old}"):
+        flow.run()
+
+    say(flow, old, same=True)
+    flow.last_query = None
+    assert flow.run().gate == "open"
+    assert bookings(flow, 5001, 5002) == [1, 1]
+
+
+def test_an_order_transaction_flow_does_not_begin_anew_unasked(make_flow: MakeFlow) -> None:
+    flow = a_flow(make_flow, documents(1))
+    flow.run()
+    move(flow)
+
+    with pytest.raises(OtherOmnitron):
+        flow.run()
+
+
+def test_a_flow_that_writes_no_status_begins_at_another_shop_once_a_person_has_said_so(
+    make_flow: MakeFlow, serve: Serve
+) -> None:
+    flow = make_flow(1, **COMPLETED)
+    flow.run()
+    old = identity(flow)
+    flow.omnitron = serve(OmnitronSimulator(plans(SEED + 1, 1, status="completed", first_pk=7001)))
+    say(flow, old, same=False)
+    flow.last_query = None
+
+    assert flow.run().gate == "open"
+    assert bookings(flow, 5001, 7001) == [1, 1]
+
+
+def test_two_names_that_a_person_called_one_stay_one(make_flow: MakeFlow) -> None:
+    flow = make_flow(2, **COMPLETED)
+    flow.erp.simulator.fail("refuse", plan=5001, times=1)
+    flow.run()
+    old, before = identity(flow), flow.endpoint
+    move(flow)
+    say(flow, old, same=True)
+    assert flow.run().gate == "open"
+    new, flow.endpoint = identity(flow), before  # the move is taken back
+    flow.last_query = None
+
+    with pytest.raises(OtherOmnitron, match=f"adopt --flow cancels --from {new}"):
+        flow.run()
+
+    say(flow, new, same=True)
+    assert flow.run().gate == "open"
+    assert bookings(flow, 5001, 5002) == [1, 1]
+
+
 def test_a_dry_run_sends_nothing_and_may_look_at_every_omnitron(make_flow: MakeFlow, serve: Serve) -> None:
     flow = make_flow(1)
     flow.erp.simulator.fail("refuse", plan=5001, times=1)
@@ -149,14 +227,7 @@ def test_the_same_omnitron_at_another_address_goes_on_with_the_same_keys(make_fl
 
 
 def test_a_completed_flow_loses_no_plan_to_a_new_address(make_flow: MakeFlow) -> None:
-    flow = make_flow(
-        1,
-        status="completed",
-        omnitron__cancel_status="completed",
-        omnitron__next_state=None,
-        omnitron__start_from="2020-01-01T00:00:00Z",
-        omnitron__overlap_seconds=0,
-    )
+    flow = make_flow(1, **COMPLETED, omnitron__overlap_seconds=0)
     flow.erp.simulator.fail("refuse", plan=5001, times=1)
     flow.run()
     old = identity(flow)
@@ -218,6 +289,204 @@ def test_another_omnitron_is_left_alone_and_found_again(make_flow: MakeFlow, ser
     assert [str(row.state) for row in all_rows(flow)] == ["done"] * 4
     assert first.simulator.status(5001) == "approved"
     assert len(flow.sent(5001)) == 3
+
+
+# A plan that has rows of both names
+
+
+def taken_unsent_under_both_names(flow: Flow) -> None:
+    """A script fails it under each name; then a person says that both are one."""
+    flow.raw["script"] = BROKEN
+    flow.run()
+    old = identity(flow)
+    move(flow)
+    say(flow, old, same=False)
+    flow.run()
+    say(flow, old, same=True)
+    flow.raw["script"] = UNCHANGED
+
+
+def test_an_adopted_plan_that_leaves_the_flow_is_left(make_flow: MakeFlow) -> None:
+    """It is a second generation, but nobody has asked for it to be sent again."""
+    flow = make_flow(1, script=UNCHANGED)
+    taken_unsent_under_both_names(flow)
+    flow.omnitron.simulator.change(5001, status="rejected")
+
+    flow.run()
+
+    assert (bookings(flow, 5001), flow.state(5001)) == ([0], "left")
+
+
+def test_an_adopted_plan_of_a_mapped_transaction_is_left(make_flow: MakeFlow) -> None:
+    flow = a_flow(make_flow, documents(1), script=UNCHANGED)
+    taken_unsent_under_both_names(flow)
+    flow.omnitron.simulator.mappings[returns(flow)[0]].append({"code": "by hand"})
+
+    flow.run()
+
+    assert (bookings(flow, 5001), flow.state(5001)) == ([0], "left")
+
+
+def test_an_adopted_plan_that_was_never_sent_is_looked_up(make_flow: MakeFlow) -> None:
+    lookup = {"url": "/documents?plan={{ plan.pk }}", "found_path": "documentNumber", "after_seconds": 0}
+    flow = make_flow(1, script=UNCHANGED, erp__in_doubt="lookup", erp__lookup=lookup)
+    taken_unsent_under_both_names(flow)
+    flow.erp.simulator.fail("drop", plan=5001, effect=True, times=1)
+
+    flow.run()
+
+    assert (bookings(flow, 5001), flow.state(5001)) == ([1], "done")
+
+
+def test_an_adopted_plan_that_was_never_sent_may_be_rejected(make_flow: MakeFlow) -> None:
+    flow = make_flow(1, script=UNCHANGED, erp__refusal="failure")
+    taken_unsent_under_both_names(flow)
+    flow.erp.simulator.fail("refuse", plan=5001, times=1)
+
+    flow.run()
+
+    assert (flow.state(5001), flow.omnitron.simulator.status(5001)) == ("rejected", "rejected")
+
+
+def passed_under_both_names(make_flow: MakeFlow, **changes: Any) -> Flow:
+    """The script lets it pass under each name after the ERP has answered; both are one, and it shall go once more."""
+    responding = "def respond(request, response, attributes):\n    return 'do_nothing'\n"
+    changes = {"erp__custom_response": True, "erp__custom_response_script": responding, **changes}
+    flow = make_flow(1, **COMPLETED, **changes)
+    flow.erp.simulator.fail("refuse", plan=5001, times=1)  # of the first request nothing stays
+    flow.run()
+    old = identity(flow)
+    move(flow)
+    say(flow, old, same=False)
+    flow.last_query = None
+    flow.erp.simulator.fail("refuse", plan=5001, times=1)
+    flow.run()
+    say(flow, old, same=True)
+    assert [str(row.state) for row in all_rows(flow)] == ["passed", "passed"]
+    flow.raw["erp"] |= {"custom_response": False}
+    del flow.raw["erp"]["custom_response_script"]
+    return flow
+
+
+def test_a_generation_that_follows_a_sent_one_is_not_looked_up_by_number(make_flow: MakeFlow) -> None:
+    lookup = {"url": "/documents?plan={{ plan.pk }}", "found_path": "documentNumber", "after_seconds": 0}
+    flow = passed_under_both_names(make_flow, erp__in_doubt="lookup", erp__lookup=lookup)
+    flow.erp.simulator.fail("drop", plan=5001, effect=True, times=1)
+
+    flow.run(plan_ids=[5001])
+
+    assert flow.state(5001) == "in_doubt"
+    assert "cannot tell this request from an earlier one" in (flow.row(5001).error or "")
+
+
+# Two homes on one journal
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared_url(request: pytest.FixtureRequest) -> str:
+    """A journal's URL, on each of both databases."""
+    name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    url: str = request.getfixturevalue(name)
+    return url
+
+
+def other_home(flow: Flow) -> Flow:
+    """The same flow elsewhere, which calls the same Omnitron by another name."""
+    twin = replace(flow, home="other home", _journal=None)
+    move(twin)
+    return twin
+
+
+def begin(flow: Flow) -> int | None:
+    return flow_module.login(flow.in_run("run 1"), "run 1", flow_module.Params())
+
+
+def fetch(flow: Flow, run_id: int | None) -> None:
+    flow_module.get_data(flow.in_run("run 1"), run_id, flow_module.Params())
+
+
+def deliver(flow: Flow, run_id: int | None) -> None:
+    for member in flow_module.open_plans(flow.in_run("run 1"), run_id):
+        flow_module.carry_one(flow.in_run("run 1"), member, "post_script", False, lambda name: None)
+    flow_module.report(flow.in_run("run 1"), run_id)
+
+
+def seems_dead(flow: Flow) -> None:
+    """Minutes pass without a sign of life of any run."""
+    with flow.journal() as journal, journal.transaction() as (connection, now):
+        connection.execute(update(schema.runs).values(alive_until=now - 1))
+
+
+KINDS = [pytest.param({}, id="waiting"), pytest.param(COMPLETED, id="completed")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_homes_that_name_one_omnitron_in_two_ways_send_once(
+    make_flow: MakeFlow, shared_url: str, kind: dict[str, Any]
+) -> None:
+    """Both begin in the same minute with nothing open, as on every tick of one cron."""
+    flow = make_flow(2, url=shared_url, **kind)
+    twin = other_home(flow)
+    mine = begin(flow)
+
+    with pytest.raises(
+        OtherOmnitron, match=f"{identity(flow)}.*adopt --flow cancels --from {identity(flow)}"
+    ):
+        begin(twin)
+
+    fetch(flow, mine)
+    deliver(flow, mine)
+    twin.close()
+    assert bookings(flow, 5001, 5002) == [1, 1]
+
+
+THEIRS_FIRST = ("their fetch", "my fetch", "their deliver", "my deliver")
+WHILE_MINE_WAITED = ("their fetch", "their deliver", "my fetch", "my deliver")
+MINE_FIRST = ("my fetch", "their fetch", "my deliver", "their deliver")
+WHILE_THEIRS_WAITED = ("my fetch", "my deliver", "their fetch", "their deliver")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("order", [THEIRS_FIRST, WHILE_MINE_WAITED, MINE_FIRST, WHILE_THEIRS_WAITED])
+def test_homes_that_began_while_the_other_seemed_dead_send_once(
+    make_flow: MakeFlow, shared_url: str, kind: dict[str, Any], order: tuple[str, ...]
+) -> None:
+    flow = make_flow(2, url=shared_url, **kind)
+    twin = other_home(flow)
+    begun = {"my": (flow, begin(flow))}
+    seems_dead(flow)
+    begun["their"] = (twin, begin(twin))
+    flow.runs = twin.runs = 1
+    for side, step in map(str.split, order):
+        with suppress(OtherOmnitron):
+            {"fetch": fetch, "deliver": deliver}[step](*begun[side])
+
+    seems_dead(flow)
+    for home in (twin, flow):
+        home.last_query = None
+        with suppress(OtherOmnitron):
+            home.run()
+
+    assert bookings(flow, 5001, 5002) == [1, 1]
+    assert len({row.host for row in all_rows(flow)}) == 1
+    twin.close()
+
+
+def test_homes_that_a_person_has_told_apart_run_side_by_side(make_flow: MakeFlow, serve: Serve) -> None:
+    flow = make_flow(1)
+    twin = replace(flow, home="other home", _journal=None)
+    point_elsewhere(twin, serve)
+    mine = begin(flow)
+    fetch(flow, mine)
+    say(twin, identity(flow), same=False)
+
+    theirs = begin(twin)
+    fetch(twin, theirs)
+    deliver(flow, mine)
+    deliver(twin, theirs)
+
+    assert {str(row.state) for row in all_rows(flow)} == {"done"}
+    twin.close()
 
 
 # Tasks of a run that began before

@@ -18,6 +18,7 @@ from include.order_cancel.restoring import JournalBehind, note_restore
 from include.simulator import ErpSimulator, plans
 from tests.harness import Flow
 from tests.integration.conftest import MakeFlow
+from tests.integration.test_answers import responding
 
 LOST = 5004  # sent after the backup
 LATER = 5005  # made after the restore
@@ -218,6 +219,85 @@ def test_a_window_that_is_scanned_again_sends_nothing_twice(
 
     assert flow.states() == {"5001": "done", "5002": "done", "5004": "in_doubt"}
     assert len(flow.erp.simulator.effects) == 3
+
+
+NO_KEYS: dict[str, object] = {
+    "status": "completed",
+    "omnitron__cancel_status": "completed",
+    "omnitron__next_state": None,
+    "omnitron__start_from": "2020-01-01T00:00:00Z",
+}
+
+
+def test_a_dead_plan_of_an_older_journal_is_in_doubt_too(make_flow: MakeFlow, backup: Backup) -> None:
+    """After the backup a person named it, and the ERP took it."""
+    flow = make_flow(1, max_attempts=1, erp=ErpSimulator(auth="basic", idempotency=False), **NO_KEYS)
+    flow.erp.simulator.fail("refuse", plan=5001, times=1)
+    flow.run()
+    assert flow.state(5001) == "dead"
+    older = backup(flow)
+    flow.run(plan_ids=[5001])
+    opened_anew(flow, older)
+    assert say_restored(flow) == 1
+
+    flow.run(plan_ids=[5001])
+
+    assert (flow.state(5001), len(flow.erp.simulator.effects_of(5001))) == ("in_doubt", 1)
+
+
+def test_a_refusal_that_was_not_judged_in_the_copy_is_doubted(make_flow: MakeFlow, backup: Backup) -> None:
+    """The backup fell between a refusal and the script's word; then the plan was sent again, and taken."""
+    script = responding("return 'continue' if response.get('documentNumber') else 'x'")
+    flow = make_flow(1, erp=ErpSimulator(auth="basic", idempotency=False), **NO_KEYS, **script)
+    flow.erp.simulator.fail("refuse", plan=5001, times=1)
+    flow.run()
+    with flow.journal() as journal, journal.transaction() as (connection, _):
+        connection.exec_driver_sql("UPDATE order_cancel_plans SET state = 'answered', relation = NULL")
+    older = backup(flow)
+    flow.run()
+    flow.run()
+    opened_anew(flow, older)
+    assert say_restored(flow) == 1
+
+    flow.run()
+    flow.run()
+
+    assert (flow.state(5001), len(flow.erp.simulator.effects_of(5001))) == ("in_doubt", 1)
+
+
+def test_an_acceptance_that_was_not_judged_in_the_copy_is_judged(make_flow: MakeFlow, backup: Backup) -> None:
+    script = responding("return 'continue'")
+    flow = make_flow(1, **NO_KEYS, **script)
+    flow.run()
+    with flow.journal() as journal, journal.transaction() as (connection, _):
+        connection.exec_driver_sql("UPDATE order_cancel_plans SET state = 'answered', relation = NULL")
+    opened_anew(flow, backup(flow))
+    assert say_restored(flow) == 0
+
+    assert flow.run().gate == "open"
+
+    assert (flow.state(5001), len(flow.sent())) == ("done", 1)
+
+
+def test_a_plan_whose_date_has_no_offset_is_doubted_after_a_restore(
+    make_flow: MakeFlow, backup: Backup
+) -> None:
+    """Omnitron writes the shop's own time (UTC+3) without an offset."""
+    flow = make_flow(1, erp=ErpSimulator(auth="basic", idempotency=False), **NO_KEYS)
+    flow.run()
+    older = backup(flow)
+    an_hour_ago = (datetime.now(UTC) + timedelta(hours=3 - 1)).replace(tzinfo=None).isoformat()
+    (made,) = plans(8, 1, first_pk=LOST, status="completed")
+    flow.omnitron.simulator.put_plans([{**made, "created_date": an_hour_ago}])
+    flow.last_query = None
+    flow.run()
+    opened_anew(flow, older)
+    say_restored(flow)
+    flow.last_query = None
+
+    flow.run()
+
+    assert (flow.state(LOST), len(flow.erp.simulator.effects_of(LOST))) == ("in_doubt", 1)
 
 
 def test_the_command_says_what_it_has_done(make_flow: MakeFlow, capsys: pytest.CaptureFixture[str]) -> None:

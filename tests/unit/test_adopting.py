@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from include.order_cancel import schema
-from include.order_cancel.adopting import Naming, adopt, as_known, keep_apart, others
+from include.order_cancel.adopting import (
+    Inside,
+    Naming,
+    OtherOmnitron,
+    adopt,
+    as_known,
+    check_known,
+    keep_apart,
+    others,
+)
 from include.order_cancel.errors import OrderCancelError, RowBusy
+from include.order_cancel.http import Endpoint
 from include.order_cancel.journal import Journal, idempotency_key
 from include.order_cancel.placing import Placing
 from include.order_cancel.rows import FINISHED, Move, Relation, Row, State
@@ -90,6 +103,86 @@ def test_tenants_of_one_host_have_rows_of_their_own(journal: Journal) -> None:
         a_plan(journal, f"{HOST}/{tenant}", State.DONE)
 
     assert [(row.host, row.generation) for row in rows(journal)] == [(f"{HOST}/a", 1), (f"{HOST}/b", 1)]
+
+
+@pytest.mark.parametrize("state", [State.DONE, thorough(State.LEFT), thorough(State.DISMISSED)])
+def test_where_finished_plans_are_listed_again_a_new_name_is_asked_about(
+    journal: Journal, state: State
+) -> None:
+    a_plan(journal, HOST, state)
+
+    assert others(journal, FLOW, NEW, lists_finished=True) == {HOST: 0}
+    assert others(journal, FLOW, HOST, lists_finished=True) == {}
+    keep_apart(journal, word())
+    assert others(journal, FLOW, NEW, lists_finished=True) == {}
+
+
+def test_of_two_names_with_finished_plans_the_one_that_ran_last_goes_on(journal: Journal) -> None:
+    a_plan(journal, HOST, State.DONE)
+    a_plan(journal, NEW, State.DONE)
+
+    assert others(journal, FLOW, NEW, lists_finished=True) == {}
+    assert others(journal, FLOW, HOST, lists_finished=True) == {NEW: 0}
+
+
+def test_names_that_were_called_the_same_are_asked_about_even_if_finished(journal: Journal) -> None:
+    a_plan(journal, HOST, State.DONE)
+    adopt(journal, word())
+    adopt(journal, word(NEW, "third.example"))
+
+    assert others(journal, FLOW, HOST) == {"third.example": 0}
+    assert others(journal, FLOW, NEW) == {"third.example": 0}
+    assert others(journal, FLOW, "fourth.example") == {}
+    keep_apart(journal, word("third.example", HOST))
+    assert others(journal, FLOW, HOST) == {}
+    adopt(journal, word("third.example", HOST))
+    assert others(journal, FLOW, "third.example") == {HOST: 0}
+
+
+def asked(journal: Journal, since: float | None = None) -> str:
+    """What a flow is told whose Connection says NEW: nothing where it may go on."""
+    try:
+        check_known(journal, FLOW, Endpoint("omnitron", f"https://{NEW}"), since or journal.now())
+    except OtherOmnitron as told:
+        return str(told)
+    return ""
+
+
+def test_a_run_of_another_name_is_asked_about_while_it_is_at_work(journal: Journal) -> None:
+    before = journal.now()
+    run = journal.begin_run(FLOW, "run 1", "another home", HOST, {})
+    said = asked(journal)
+    journal.finish_run(run.id)
+
+    assert f"another run of it is for {HOST}" in said
+    assert f"adopt --flow {FLOW} --from {HOST}" in said
+    assert (asked(journal), asked(journal, before)) == ("", said)
+
+
+def test_a_name_that_only_a_run_has_can_be_told_apart(journal: Journal) -> None:
+    journal.begin_run(FLOW, "run 1", "another home", HOST, {})
+
+    assert keep_apart(journal, word()) == 0
+    assert asked(journal) == ""
+
+
+def test_of_two_runs_that_begin_at_once_the_second_sees_the_first(postgres_url: str) -> None:
+    both = [Journal.open(postgres_url) for _ in range(2)]
+    seen: list[int] = []
+
+    def begin(journal: Journal, host: str) -> None:
+        def look(inside: Any, now: float) -> None:
+            seen.append(len(Inside(inside).ask(select(schema.runs.c.id))))
+            time.sleep(0.3)
+
+        journal.begin_run(FLOW, "run 1", f"home of {host}", host, {}, check=look)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(begin, both, (HOST, NEW)))
+    for journal in both:
+        journal.close()
+
+    assert seen == [0, 1]
 
 
 # The same one
@@ -311,6 +404,34 @@ def test_every_generation_of_both_names_stays(journal: Journal) -> None:
     assert {idempotency_key(row) for row in rows(journal)} == keys
     assert len(keys) == 4
     assert [row.state for row in rows(journal) if not row.finished] == [State.CHANGED]
+
+
+def test_only_what_a_person_began_was_sent_again(journal: Journal) -> None:
+    for host in (HOST, NEW):
+        a_plan(journal, host, State.FAILED)
+
+    adopt(journal, word())
+    merged = rows(journal)[-1]
+    journal.dismiss(merged.id, who="a person", reason="by hand")
+    resent = journal.resend(merged.id, who="a person", reason="after all")
+    adopt(journal, word(NEW, HOST))
+
+    assert [(row.generation, row.sent_again) for row in rows(journal)] == [(1, False), (2, False), (3, True)]
+    assert rows(journal)[-1].id == resent.id
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_a_person_sends_again_stays_the_last_generation(journal: Journal, turned: bool) -> None:
+    """A row of the other name that was never sent takes neither its place nor its meaning."""
+    resent, unsent = (NEW, HOST) if turned else (HOST, NEW)
+    done = a_plan(journal, resent, State.DONE, **BOOKED)
+    again = journal.resend(done.id, who="a person", reason="once more")
+    a_plan(journal, unsent, State.FAILED, **UNSENT)
+
+    adopt(journal, word())
+
+    assert [row.state for row in rows(journal)] == [State.DISMISSED, State.DONE, State.FETCHED]
+    assert (rows(journal)[-1].id, rows(journal)[-1].sent_again) == (again.id, True)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from include.order_cancel.placing import TAKEN, Placing, place, place_open
+from include.order_cancel.placing import TAKEN, Placing, place, place_open, possibly_sent
 from include.order_cancel.rows import Relation, Row, Run, State
 from tests.journal_fixtures import FLOW, HOST, listed
 
@@ -221,3 +223,28 @@ def test_a_plan_learns_its_order_from_the_transaction_that_lists_it(
 
 def test_only_what_is_worked_on_or_must_be_seen_joins_the_run() -> None:
     assert {"new", "again", "repeated", "changed"} == TAKEN
+
+
+@pytest.mark.parametrize(
+    ("made", "doubted"),
+    [
+        ("2025-03-01T11:59:00Z", True),
+        ("2025-03-01T12:14:00Z", True),  # clocks differ
+        ("2025-03-01T12:16:00Z", False),
+        ("2025-03-01T15:14:00+03:00", True),
+        ("2025-03-01T15:16:00+03:00", False),
+        ("2025-03-02T02:14:00", True),  # a local time in Kiribati, perhaps
+        ("2025-03-02T02:16:00", False),
+        ("2025-03-01", True),
+        ("2025-03-03", False),
+        ("yesterday", True),
+        (None, True),
+    ],
+)
+def test_a_plan_that_may_be_older_than_the_restore_may_have_been_sent(
+    made: str | None, doubted: bool
+) -> None:
+    restored = datetime(2025, 3, 1, 12, tzinfo=UTC)
+
+    assert possibly_sent(replace(SAME, plan_date=made), restored) is doubted
+    assert not possibly_sent(replace(SAME, plan_date=made), None)
