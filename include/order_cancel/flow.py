@@ -235,7 +235,6 @@ async def _fetch(
 ) -> tuple[Counter[str], float | None]:
     placing = _placing(settings, params)
     counts: Counter[str] = Counter()
-    journal.begin_listing(run)
     if params.retry_only:
         counts += journal.take_open(run, placing)
         return counts, None

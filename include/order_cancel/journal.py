@@ -287,9 +287,10 @@ class Journal:
         return _run(found)
 
     def set_snapshot(self, run_id: int, digest: str) -> None:
-        """Tie the run to the settings that its plans' first attempts use."""
+        """Tie the run to the settings that its plans' first attempts use, and begin its listing as `begin_listing`."""
         with self._writing() as connection:
             connection.execute(update(runs).where(runs.c.id == run_id).values(snapshot=digest))
+            self._unlist(connection, run_id)
 
     def stay_alive(self, run_id: int) -> None:
         """Say that this run still works: other runs leave its plans alone for the next ALIVE_SECONDS."""
@@ -323,12 +324,15 @@ class Journal:
     def begin_listing(self, run: Run) -> None:
         """The run's list is read (once more): nothing that an earlier reading showed counts as listed any more."""
         with self._writing() as connection:
-            if not self._is_frozen(connection, run):
-                connection.execute(update(members).where(members.c.run_id == run.id).values(listed=False))
+            self._unlist(connection, run.id)
 
-    def _is_frozen(self, connection: Connection, run: Run) -> bool:
+    def _unlist(self, connection: Connection, run_id: int) -> None:
+        if not self._is_frozen(connection, run_id):
+            connection.execute(update(members).where(members.c.run_id == run_id).values(listed=False))
+
+    def _is_frozen(self, connection: Connection, run_id: int) -> bool:
         """Whether another task of the run (a retry, of one that slept) has committed its membership."""
-        frozen = select(runs.c.committed).where(runs.c.id == run.id)
+        frozen = select(runs.c.committed).where(runs.c.id == run_id)
         return bool(connection.execute(self._locked(frozen)).scalar_one())
 
     def take_page(self, run: Run, page: Sequence[Listed], placing: Placing) -> Counter[str]:
@@ -341,7 +345,7 @@ class Journal:
         with self._writing() as connection:
             now = self._now(connection)
             self._keep_alive(connection, run.id, now)
-            if self._is_frozen(connection, run):
+            if self._is_frozen(connection, run.id):
                 return counts
             known = self._newest(connection, run, [listed.pk for listed in page])
             documents = self._compared_documents(connection, page, known)
@@ -404,7 +408,7 @@ class Journal:
             part = question.where(plans.c.id > last).order_by(plans.c.id).limit(_CHUNK)
             with self._writing() as connection:
                 now = self._now(connection)
-                if self._is_frozen(connection, run):
+                if self._is_frozen(connection, run.id):
                     return counts
                 rows = [_row(found) for found in connection.execute(self._locked(part))]
                 busy = self._claimed_elsewhere(connection, run.id, rows, now)
@@ -524,7 +528,7 @@ class Journal:
         run was quicker (a retry, of one that slept), all stays as that one left it, the time of its question too.
         """
         with self._writing() as connection:
-            if self._is_frozen(connection, run):
+            if self._is_frozen(connection, run.id):
                 return self._lots(connection, run.id)
             in_run = (members.c.run_id == run.id, members.c.lane != "none")
             size = connection.execute(select(func.count()).where(*in_run)).scalar_one()
