@@ -351,12 +351,17 @@ class _Fetching:
     ) -> None:
         self.omnitron, self.settings, self.journal, self.run = omnitron, settings, journal, run
         self.placing, self.counts = placing, counts
-        self.found, self.oldest = 0, ""
         self._unchecked: set[str] = set()
 
     async def listing(self, window: Window) -> None:
-        async for page in self.omnitron.list_plans(**window):
+        async for page in self.omnitron.list_plans(**window, anew=self._anew):
             self._take(page)
+
+    def _anew(self) -> None:
+        """The list is read once more: what it shows then counts, once."""
+        self.journal.begin_listing(self.run)
+        self.counts.clear()
+        self.omnitron.of_other_orders = 0
 
     async def named(self, pks: Sequence[str]) -> None:
         for pk in pks:
@@ -373,10 +378,10 @@ class _Fetching:
         rows = [row for row in self.journal.generations(self.run.flow, pk) if row.host == self.run.host]
         body = self.journal.body(rows[-1].id, "document") if rows else None
         found = None if body is None else json.loads(body.content)
-        return found if found is not None and read.same_content(found, document) else document
+        return found if found is not None and read.same_to_the_line(found, document) else document
 
     async def transactions(self) -> None:
-        async for page in self.omnitron.transactions(_transactions_since(self.settings)):
+        async for page in self.omnitron.transactions(_transactions_since(self.settings), self._anew):
             pks = [str(transaction["pk"]) for transaction in page]
             known = self.journal.known_transactions(self.run.host, self.run.flow, pks)
             self.counts["settled transactions"] += len(known)
@@ -402,7 +407,7 @@ class _Fetching:
         if order is None:
             self.counts["transactions without an order"] += 1
             return
-        documents = [doc async for page in self.omnitron.list_plans(order=order) for doc in page]
+        documents = await self._listed_of(order)
         if not documents:
             self.counts["transactions without plans, left"] += 1
         pk = str(transaction["pk"])
@@ -410,6 +415,18 @@ class _Fetching:
         if await self._rests(pk, fitting, str(order)):
             documents = [doc for doc in documents if doc not in fitting]
         self._take(documents, pk, str(order))
+
+    async def _listed_of(self, order: object) -> list[dict[str, Any]]:
+        documents: list[dict[str, Any]] = []
+        others = self.omnitron.of_other_orders
+
+        def anew() -> None:
+            documents.clear()
+            self.omnitron.of_other_orders = others
+
+        async for page in self.omnitron.list_plans(order=order, anew=anew):
+            documents += page
+        return documents
 
     async def _rests(self, transaction: str, fitting: Sequence[dict[str, Any]], order: str) -> bool:
         """Whether a transaction, of whose plans this flow has nothing left to send, needs nothing of this run.
@@ -439,13 +456,17 @@ class _Fetching:
         return bool(found.waits) or not found.delivered
 
     def check_guard(self, most: int) -> None:
-        """Refuse a batch larger than `most`: a wrong filter must not send years of refunds. Raises TooManyPlans."""
-        if self.found <= most:
+        """Refuse a batch larger than `most`: a wrong filter must not send years of refunds. Raises TooManyPlans.
+
+        What is finished here does not count: else no run of a window that a person has let through would pass.
+        """
+        number, oldest = self.journal.size(self.run)
+        if number <= most:
             return
         self.journal.forget_listing(self.run)
         raise TooManyPlans(
-            f"flow {self.run.flow}: {self.found} plans in status {self.settings.omnitron.cancel_status} were found, "
-            f"the oldest of {self.oldest or 'unknown date'}; omnitron.max_plans allows {most}. Nothing was sent. "
+            f"flow {self.run.flow}: {number} plans in status {self.settings.omnitron.cancel_status} were found, "
+            f"the oldest of {oldest or 'unknown date'}; omnitron.max_plans allows {most}. Nothing was sent. "
             "If that many are right, trigger the flow by hand with the Param max_plans"
         )
 
@@ -465,9 +486,6 @@ class _Fetching:
                 continue
             self._warn_unchecked(document)
             fitting.append(listed(known or document, transaction, order))
-        dates = [one.plan_date for one in fitting if one.plan_date]
-        self.oldest = min([*dates, self.oldest] if self.oldest else dates, default="")
-        self.found += len(fitting)
         if fitting:
             self.counts += self.journal.take_page(self.run, fitting, self.placing)
 

@@ -46,7 +46,15 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from include.order_cancel import schema
 from include.order_cancel.errors import JournalDown, LeaseLost, OrderCancelError, RowBusy
-from include.order_cancel.placing import TAKEN, Placing, place, place_open, possibly_sent
+from include.order_cancel.placing import (
+    RELEASED,
+    TAKEN,
+    Placing,
+    is_compared,
+    place,
+    place_open,
+    possibly_sent,
+)
 from include.order_cancel.rows import (
     ON_THE_WAY,
     RETRIED,
@@ -294,9 +302,10 @@ class Journal:
         return _run(found)
 
     def set_snapshot(self, run_id: int, digest: str) -> None:
-        """Tie the run to the settings that its plans' first attempts use."""
+        """Tie the run to the settings that its plans' first attempts use, and begin its listing as `begin_listing`."""
         with self._writing() as connection:
             connection.execute(update(runs).where(runs.c.id == run_id).values(snapshot=digest))
+            self._unlist(connection, run_id)
 
     def stay_alive(self, run_id: int) -> None:
         """Say that this run still works: other runs leave its plans alone for the next ALIVE_SECONDS."""
@@ -327,33 +336,64 @@ class Journal:
 
     # Membership
 
+    def begin_listing(self, run: Run) -> None:
+        """The run's list is read (once more): nothing that an earlier reading showed counts as listed any more."""
+        with self._writing() as connection:
+            self._unlist(connection, run.id)
+
+    def _unlist(self, connection: Connection, run_id: int) -> None:
+        if not self._is_frozen(connection, run_id):
+            connection.execute(update(members).where(members.c.run_id == run_id).values(listed=False))
+
+    def _is_frozen(self, connection: Connection, run_id: int) -> bool:
+        """Whether another task of the run (a retry, of one that slept) has committed its membership."""
+        frozen = select(runs.c.committed).where(runs.c.id == run_id)
+        return bool(connection.execute(self._locked(frozen)).scalar_one())
+
     def take_page(self, run: Run, page: Sequence[Listed], placing: Placing) -> Counter[str]:
         """Take one page of listed plans into the run, each once; rows and membership in one commit.
 
         Returns how many were taken and how many were left, by what `placing.place` says, and `elsewhere`: plans that
-        another live run has.
+        another live run has. Once the membership is frozen nothing is taken.
         """
         counts: Counter[str] = Counter()
         with self._writing() as connection:
             now = self._now(connection)
             self._keep_alive(connection, run.id, now)
-            known = self._known_or_new(connection, run, page, now)
+            if self._is_frozen(connection, run.id):
+                return counts
+            known = self._newest(connection, run, [listed.pk for listed in page])
+            documents = self._compared_documents(connection, page, known)
+            known |= self._added(connection, run, [one for one in page if one.pk not in known], now)
             busy = self._claimed_elsewhere(connection, run.id, known.values(), now)
             busy |= self._leased_elsewhere(connection, run.id, known.values(), now)
             moves: list[Move] = []
             taken: list[dict[str, Any]] = []
             for listed in page:
                 row = known[listed.pk]
-                what, move = ("elsewhere", None) if row.id in busy else place(row, listed, run, placing, now)
+                what, move = "elsewhere", None
+                if row.id not in busy:
+                    what, move = place(row, listed, run, placing, now, documents.get(row.id))
                 counts[what] += 1
                 if move is not None:
                     moves.append(move)
                 if what in TAKEN:
-                    taken.append(_membership(run, row, listed=True, lane="none" if what == "changed" else ""))
+                    # What a person names by its number may have left the flow: it is looked at before it is sent.
+                    shown = what == "new" or not placing.named
+                    taken.append(
+                        _membership(run, row, listed=shown, lane="none" if what == "changed" else "")
+                    )
             self._write_moves(connection, moves, now)
             self._join(connection, run, taken)
         self._keep_statistics(len(page))
         return counts
+
+    def _compared_documents(
+        self, connection: Connection, page: Sequence[Listed], known: Mapping[str, Row]
+    ) -> dict[int, str]:
+        compared = [known[one.pk].id for one in page if one.pk in known and is_compared(known[one.pk], one)]
+        found = self._newest_bodies(connection, compared, "document")
+        return {plan_id: body.content for plan_id, body in found.items()}
 
     def _keep_statistics(self, rows: int) -> None:
         """PostgreSQL plans by what it last counted: a table that grew from nothing is read whole for each page."""
@@ -366,7 +406,7 @@ class Journal:
     def take_open(self, run: Run, placing: Placing, pks: Sequence[str] | None = None) -> Counter[str]:
         """Take the rows that earlier runs left open and this run's listing did not show (all, or those of `pks`).
 
-        Returns counts as `take_page` does.
+        Returns counts as `take_page` does. Once the membership is frozen nothing is taken.
         """
         counts: Counter[str] = Counter()
         mine = select(members.c.plan_id).where(members.c.run_id == run.id)
@@ -383,6 +423,8 @@ class Journal:
             part = question.where(plans.c.id > last).order_by(plans.c.id).limit(_CHUNK)
             with self._writing() as connection:
                 now = self._now(connection)
+                if self._is_frozen(connection, run.id):
+                    return counts
                 rows = [_row(found) for found in connection.execute(self._locked(part))]
                 busy = self._claimed_elsewhere(connection, run.id, rows, now)
                 taken = []
@@ -475,6 +517,15 @@ class Journal:
                 update(plans).where(plans.c.claim_run == run.id, plans.c.owner == "").values(claim_run=None)
             )
 
+    def size(self, run: Run) -> tuple[int, str | None]:
+        """How many plans the run has taken so far, and when the oldest of them was made, as Omnitron writes it."""
+        with self._reading() as connection:
+            of_run = select(func.count(), func.min(plans.c.plan_date)).join(
+                members, members.c.plan_id == plans.c.id
+            )
+            number, oldest = connection.execute(of_run.where(members.c.run_id == run.id)).one()
+            return number, oldest
+
     def commit_run(
         self,
         run: Run,
@@ -494,8 +545,7 @@ class Journal:
         Raises what `check` raises.
         """
         with self._writing() as connection:
-            frozen = select(runs.c.committed).where(runs.c.id == run.id)
-            if connection.execute(self._locked(frozen)).scalar_one():
+            if self._is_frozen(connection, run.id):
                 return self._lots(connection, run.id)
             if check is not None:
                 check(connection, self._now(connection))
@@ -628,13 +678,12 @@ class Journal:
         with self._reading() as connection:
             return [_row(found) for found in connection.execute(question)]
 
-    def _known_or_new(
-        self, connection: Connection, run: Run, page: Sequence[Listed], now: float
+    def _added(
+        self, connection: Connection, run: Run, unknown: Sequence[Listed], now: float
     ) -> dict[str, Row]:
-        known = self._newest(connection, run, [listed.pk for listed in page])
-        fresh = sorted((listed for listed in page if listed.pk not in known), key=lambda listed: listed.pk)
-        if not fresh:
-            return known
+        if not unknown:
+            return {}
+        fresh = sorted(unknown, key=lambda listed: listed.pk)
         before = self._restored_before(connection, run)
         doubtful = {listed.pk for listed in fresh if possibly_sent(listed, before)}
         connection.execute(
@@ -654,7 +703,7 @@ class Journal:
         doubt = Event("get_data_from_omnitron", "in doubt", _MADE_BEFORE, run=run.id)
         in_doubt = [(inserted[listed.pk].id, doubt) for listed in mine if listed.pk in doubtful]
         self._write_events(connection, in_doubt, now)
-        return known | inserted
+        return inserted
 
     def _restored_before(self, connection: Connection, run: Run) -> datetime | None:
         """Plans made before may have been sent under a journal that was lost; None: it never was. See `restoring`."""
@@ -706,12 +755,21 @@ class Journal:
     def _join(self, connection: Connection, run: Run, taken: list[dict[str, Any]]) -> None:
         if not taken:
             return
-        connection.execute(self._insert_new(members), taken)
+        joining = (sqlite if self._sqlite else postgresql).insert(members)
+        shown = {name: joining.excluded[name] for name in ("listed", "lane")}
+        once = [members.c.run_id, members.c.plan_id]
+        connection.execute(joining.on_conflict_do_update(index_elements=once, set_=shown), taken)
         for part in _chunks([member["plan_id"] for member in taken if member["lane"] != "none"]):
             connection.execute(update(plans).where(plans.c.id.in_(part)).values(claim_run=run.id))
 
     def _drop_members(self, connection: Connection, run: Run, which: ColumnElement[bool]) -> None:
         of_them = select(members.c.plan_id).where(which)
+        released = and_(events.c.plan_id.in_(of_them), events.c.run_id == run.id, events.c.what == RELEASED)
+        back = select(events.c.plan_id).where(released)
+        connection.execute(
+            update(plans).where(plans.c.id.in_(back), plans.c.state == State.FAILED).values(state=State.DEAD)
+        )
+        connection.execute(delete(events).where(released))
         connection.execute(
             update(plans).where(plans.c.id.in_(of_them), plans.c.claim_run == run.id).values(claim_run=None)
         )
@@ -1072,16 +1130,19 @@ class Journal:
 
     def bodies(self, plan_ids: Sequence[int], kind: str) -> dict[int, Body]:
         """The newest body of this kind for each of the rows that has one."""
-        newest: dict[int, Body] = {}
         with self._reading() as connection:
-            for part in _chunks(list(plan_ids)):
-                last = (
-                    select(func.max(bodies.c.id))
-                    .where(bodies.c.plan_id.in_(part), bodies.c.kind == kind)
-                    .group_by(bodies.c.plan_id)
-                )
-                question = select(bodies).where(bodies.c.id.in_(last))
-                newest.update((found.plan_id, _body(found)) for found in connection.execute(question))
+            return self._newest_bodies(connection, plan_ids, kind)
+
+    def _newest_bodies(self, connection: Connection, plan_ids: Sequence[int], kind: str) -> dict[int, Body]:
+        newest: dict[int, Body] = {}
+        for part in _chunks(list(plan_ids)):
+            last = (
+                select(func.max(bodies.c.id))
+                .where(bodies.c.plan_id.in_(part), bodies.c.kind == kind)
+                .group_by(bodies.c.plan_id)
+            )
+            question = select(bodies).where(bodies.c.id.in_(last))
+            newest.update((found.plan_id, _body(found)) for found in connection.execute(question))
         return newest
 
     def journey(self, plan_id: int) -> tuple[list[Event], list[Body]]:

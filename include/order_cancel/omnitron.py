@@ -151,11 +151,12 @@ class Omnitron:
         modified_after: datetime | None = None,
         modified_before: datetime | None = None,
         order: object | None = None,
+        anew: Callable[[], None] | None = None,
     ) -> AsyncIterator[list[dict[str, Any]]]:
         """Page by page the plans that the settings select, each `pk` once.
 
         `status_word` takes the place of the settings' status; `order` narrows to one order's pk; the times
-        must be aware. Raises ListingFailed, BadListing.
+        must be aware. `anew`: see `_pages`. Raises ListingFailed, BadListing.
         """
         names = self.profile.plans
         params = self._selection(status_word or status_word_of(self.settings))
@@ -168,7 +169,7 @@ class Omnitron:
             )
             if value
         }
-        async for page in self._pages(names.path, params):
+        async for page in self._pages(names.path, params, anew):
             yield page if order is None else self._of_order(page, str(order))
 
     async def plans_of_order(self, order: str, known: str) -> list[dict[str, Any]]:
@@ -194,12 +195,17 @@ class Omnitron:
             raise PlanFailed(f"{told}: plan {_named(known)} of it is not among them")
         return plans
 
-    async def transactions(self, since: datetime) -> AsyncIterator[list[dict[str, Any]]]:
-        """Page by page the return transactions created since then. Raises ListingFailed, BadListing."""
+    async def transactions(
+        self, since: datetime, anew: Callable[[], None] | None = None
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """Page by page the return transactions created since then. `anew`: see `_pages`.
+
+        Raises ListingFailed, BadListing.
+        """
         names = self.profile.transactions
         params = {names.type: names.type_word, names.since: iso(since)}
         params |= {name: query_text(value) for name, value in names.extra.items()}
-        async for page in self._pages(names.path, params):
+        async for page in self._pages(names.path, params, anew):
             yield page
 
     async def plan(self, pk: object) -> dict[str, Any] | None:
@@ -296,14 +302,20 @@ class Omnitron:
             params[names.channel_ids] = ",".join(map(str, settings.channel_ids))
         return params | {name: query_text(value) for name, value in names.extra.items()}
 
-    async def _pages(self, path: str, params: Mapping[str, str]) -> AsyncIterator[list[dict[str, Any]]]:
+    async def _pages(
+        self, path: str, params: Mapping[str, str], anew: Callable[[], None] | None = None
+    ) -> AsyncIterator[list[dict[str, Any]]]:
         """New documents page by page.
 
         A set that shrinks while it is read shifts its later pages and hides documents: then all is read once
-        more, without those that were listed already.
+        more, without those that were listed already. With `anew`, which is called before, with all of them, as
+        they are by then.
         """
         seen: set[str] = set()
-        for _ in range(2):
+        for reading in range(2):
+            if reading and anew is not None:
+                seen.clear()
+                anew()
             listing = _Listing(self, path, params)
             async for rows in listing.pages():
                 new = self._unseen(rows, seen)
@@ -600,13 +612,24 @@ def same_content(known: Any, shown: Any) -> bool:
     The page may show more than a listing, and an object where that shows its number only. What `content_digest`
     leaves out is left out here too.
     """
+    return _same(known, shown, VOLATILE)
+
+
+def same_to_the_line(known: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:
+    """As `same_content`, but what is left out counts below the plan itself: a line may be cancelled by its status."""
+    one, other = ({name: plan[name] for name in plan.keys() - VOLATILE} for plan in (known, shown))
+    return _same(one, other, frozenset())
+
+
+def _same(known: Any, shown: Any, left_out: frozenset[str]) -> bool:
     if isinstance(known, dict) and isinstance(shown, dict):
-        names, others = known.keys() - VOLATILE, shown.keys() - VOLATILE
+        names, others = known.keys() - left_out, shown.keys() - left_out
         both = names & others
         apart = bool(names and others) and not both
-        return not apart and all(same_content(known[name], shown[name]) for name in both)
+        return not apart and all(_same(known[name], shown[name], left_out) for name in both)
     if isinstance(known, list) and isinstance(shown, list):
-        return len(known) == len(shown) and all(map(same_content, known, shown))
+        pairs = zip(known, shown, strict=False)
+        return len(known) == len(shown) and all(_same(one, other, left_out) for one, other in pairs)
     if isinstance(known, dict) != isinstance(shown, dict):
         return _id_or_own(known) is not None and _id_or_own(known) == _id_or_own(shown)
     return type(known) is type(shown) and bool(known == shown)

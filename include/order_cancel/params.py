@@ -29,6 +29,7 @@ _NEVER_WITH = {
     "retry_only": ("plan_ids", "resend_ids", "dry_run", "since", "until", "max_plans"),
     "resend_ids": ("limit", "dry_run", "since", "until", "max_plans"),
     "plan_ids": ("since", "until", "max_plans"),
+    "dry_run": ("max_plans",),
 }
 _NOT_A_PARAM_YET = (
     "was asked for, but has not become a Param: Airflow's `[core] dag_run_conf_overrides_params` is off; "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
+from include.order_cancel.omnitron import same_content
 from include.order_cancel.rows import Body, Event, Listed, Move, Relation, Row, Run, State
 
 TAKEN = frozenset({"new", "again", "repeated", "changed"})
@@ -12,6 +14,7 @@ _MAY_TAKE_NEW_DOCUMENT = frozenset({State.FETCHED, State.PREPARED, State.HELD, S
 _CLOCKS_DIFFER = timedelta(minutes=15)  # Omnitron's and the journal's
 _EARLIEST = timezone(timedelta(hours=14))  # where a clock's hands show a time first
 _STEP = "get_data_from_omnitron"
+RELEASED = "released"
 
 
 @dataclass(frozen=True)
@@ -43,40 +46,68 @@ def possibly_sent(listed: Listed, before: datetime | None) -> bool:
     return (made if made.tzinfo else made.replace(tzinfo=_EARLIEST)) < before + _CLOCKS_DIFFER
 
 
-def place(row: Row, listed: Listed, run: Run, placing: Placing, now: float) -> tuple[str, Move | None]:
+def is_compared(row: Row, listed: Listed) -> bool:
+    """Whether `place` needs the document that the journal has.
+
+    The digests leave out what a line's status says, which counts until something was sent. And they differ between a
+    listing and one plan's page, which may show more.
+    """
+    return row.digest != listed.digest or row.state in (*_MAY_TAKE_NEW_DOCUMENT, State.IN_DOUBT, State.DEAD)
+
+
+def place(
+    row: Row, listed: Listed, run: Run, placing: Placing, now: float, known: str | None = None
+) -> tuple[str, Move | None]:
     """Say what becomes of a listed plan in this run, and how its row moves for it.
 
     `new`, `again` (tried before), `repeated` (only the write-back), `changed` (finished, but shows other content)
     are taken; `known` (finished), `resting` (not due yet) and `dead` are not.
+    `known`: the document that the journal has; None where there is none, or where it is this one.
     """
     if row.created_run == run.id and row.attempts == 0:
-        return "new", None
+        unsent = row.state in (*_MAY_TAKE_NEW_DOCUMENT, State.IN_DOUBT) and not row.progress
+        return "new", _refreshed(row, listed, run) if unsent and _is_newer(row, listed, known) else None
     if row.finished:
-        return _place_finished(row, listed, run, placing)
+        return _place_finished(row, listed, run, placing, known)
     if row.state is State.CHANGED:
-        return "changed", None
+        return "changed", _changed_once_more(row, listed, run) if _is_other(row, listed, known) else None
     if row.state is State.DEAD and not placing.named:
         return "dead", None
     if not (placing.ignore_backoff or placing.named) and row.next_attempt_at > now:
         return "resting", None
     if row.state is not State.DEAD:
-        return _place_open_again(row, listed, run)
+        return _place_open_again(row, listed, run, known)
     row.state = State.FAILED
-    what, move = _place_open_again(row, listed, run)
+    what, move = _place_open_again(row, listed, run, known)
     move = move or Move(row)
-    move.events.insert(0, Event(_STEP, "released", "named by a person", run=run.id))
+    move.events.insert(0, Event(_STEP, RELEASED, "named by a person", run=run.id))
     return what, move
 
 
-def _place_open_again(row: Row, listed: Listed, run: Run) -> tuple[str, Move | None]:
+def _is_newer(row: Row, listed: Listed, known: str | None) -> bool:
+    """Whether the listing shows anything else than the journal's document."""
+    return row.digest != listed.digest or known not in (None, listed.document)
+
+
+def _is_other(row: Row, listed: Listed, known: str | None) -> bool:
+    """Whether the plan says something else than what was sent."""
+    if row.digest == listed.digest:
+        return False
+    return known is None or not same_content(json.loads(known), json.loads(listed.document))
+
+
+def _place_open_again(row: Row, listed: Listed, run: Run, known: str | None) -> tuple[str, Move | None]:
     """A plan that was tried before: the newest content counts where nothing of the older one may have left."""
-    if row.digest == listed.digest or row.answer_stands or row.state not in _MAY_TAKE_NEW_DOCUMENT:
+    if row.answer_stands or row.state not in _MAY_TAKE_NEW_DOCUMENT:
         return "again", _attached(row, listed, run)
     if row.outcome in ("unknown", "accepted") and row.relation is not Relation.DO_NOTHING:
         return "again", _attached(row, listed, run)  # what was sent is not settled yet: it must not change
     if row.progress == "request" and row.outcome != "refused":
-        return _changed(row, listed, run, "Omnitron shows other content than what was sent")
-    return "again", _refreshed(row, listed, run)
+        if _is_other(row, listed, known):
+            return _changed(row, listed, run, "Omnitron shows other content than what was sent")
+        return "again", _attached(row, listed, run)
+    newer = _is_newer(row, listed, known)
+    return "again", (_refreshed if newer else _attached)(row, listed, run)
 
 
 def place_open(row: Row, placing: Placing, now: float) -> str:
@@ -85,11 +116,15 @@ def place_open(row: Row, placing: Placing, now: float) -> str:
     return "resting" if waits else "again"
 
 
-def _place_finished(row: Row, listed: Listed, run: Run, placing: Placing) -> tuple[str, Move | None]:
+def _place_finished(
+    row: Row, listed: Listed, run: Run, placing: Placing, known: str | None
+) -> tuple[str, Move | None]:
     if listed.transaction_pk is not None:
         row.transaction_pk, row.order_pk = listed.transaction_pk, listed.order_pk
-    if row.digest and row.digest != listed.digest:
+    if row.digest and _is_other(row, listed, known):
         return _changed(row, listed, run, "Omnitron shows other content than what was sent")
+    read_by_itself = bool(row.digest) and row.digest != listed.digest
+    row.digest = listed.digest if read_by_itself else row.digest
     if row.state is State.PASSED and placing.named:
         return "again", _replayed(row, listed, run)
     if row.state is State.LEFT:
@@ -101,7 +136,7 @@ def _place_finished(row: Row, listed: Listed, run: Run, placing: Placing) -> tup
     )
     finished_meanwhile = row.updated_at >= (run.queried_at or run.started_at)
     if not due or finished_meanwhile:
-        return "known", None
+        return "known", Move(row) if read_by_itself else None
     row.state = State.ANSWERED
     return "repeated", Move(
         row, events=[Event(_STEP, "listed again", "the write-back did not take", run=run.id)]
@@ -125,6 +160,13 @@ def _changed(row: Row, listed: Listed, run: Run, why: str) -> tuple[str, Move]:
     row.state, row.digest = State.CHANGED, listed.digest
     happened = Event(_STEP, "changed", row.error, run=run.id)
     return "changed", Move(row, bodies=[Body("document", listed.document)], events=[happened])
+
+
+def _changed_once_more(row: Row, listed: Listed, run: Run) -> Move:
+    """What a person decides is decided of what Omnitron shows now."""
+    row.digest = listed.digest
+    happened = Event(_STEP, "changed", "Omnitron shows yet another content", run=run.id)
+    return Move(row, bodies=[Body("document", listed.document)], events=[happened])
 
 
 def _attached(row: Row, listed: Listed, run: Run) -> Move | None:

@@ -34,7 +34,14 @@ from include.order_cancel.http import (
     retry_delay,
 )
 from include.order_cancel.journal import idempotency_key
-from include.order_cancel.omnitron import amount_of, content_digest, misfit, same_content, status_word_of
+from include.order_cancel.omnitron import (
+    amount_of,
+    content_digest,
+    misfit,
+    same_content,
+    same_to_the_line,
+    status_word_of,
+)
 from include.order_cancel.rows import Body, Member, Post, Relation, Row, State
 from include.order_cancel.scripts.default_response import DEFAULT_RESPONSE_SCRIPT
 from include.order_cancel.scripts.process import ScriptRunFailed
@@ -1046,10 +1053,13 @@ async def _look(plan: Plan) -> tuple[dict[str, Any] | None, str, bool]:
 
 async def _is_other(plan: Plan, shown: Mapping[str, Any]) -> bool:
     """Whether Omnitron shows other content than the journal's; one plan's page may show more than the listing did."""
-    if content_digest(shown) == plan.row.digest:
+    equal, has_left_bytes = content_digest(shown) == plan.row.digest, plan.row.progress == "request"
+    if equal and has_left_bytes:
         return False
     known = await _original(plan) if plan.row.digest else None
-    return known is None or not same_content(known, shown)
+    if known is None:
+        return not equal
+    return not (same_content if has_left_bytes else same_to_the_line)(known, shown)
 
 
 def _leave(plan: Plan, why: str) -> None:

@@ -114,7 +114,7 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         "list red, fetched: 2, 0, 0; then done: 6, 6": [
             "pages repeat",
         ],
-        "green, done: 4, 6, 4; then done: 6, 4": [
+        "green, done and left: 4, 4, 4; then done and left: 4, 4": [
             "pages shrink",
         ],
         "green, done: 4, 4, 4; then done: 6, 6": [

@@ -10,9 +10,11 @@ import pytest
 
 from include.order_cancel import flow as flow_module
 from include.order_cancel.errors import OrderCancelError
+from include.order_cancel.omnitron import content_digest
+from include.simulator import OmnitronSimulator, plans
 from include.simulator.wire import Answer, answer
 from tests.harness import MAPPING, Flow
-from tests.integration.conftest import MakeFlow
+from tests.integration.conftest import SEED, MakeFlow
 from tests.integration.test_answers import at_once, responding
 from tests.integration.test_order_transactions import a_flow, documents, returns
 
@@ -249,3 +251,178 @@ def test_a_sign_in_page_is_no_answer_of_omnitron(make_flow: MakeFlow, call: str)
     )
     outcome = flow.run()
     assert outcome.gate != "open"
+
+
+# What a plan's lines say by their status
+
+
+LINES = """
+def transform(plan, attributes):
+    lines = [line for line in plan["cancellationplanorderitem_set"] if line["status"] != "cancelled"]
+    return {"pk": plan["pk"], "refund_amount": str(len(lines))}
+"""
+
+
+def of_two_lines(make_flow: MakeFlow, fault: str, **changes: Any) -> Flow:
+    """A plan whose script refunds the lines that nobody has cancelled; its first try comes to nothing."""
+    made = plans(SEED, 1, status="waiting")
+    line = made[0]["cancellationplanorderitem_set"][0]
+    made[0]["cancellationplanorderitem_set"] = [{**line, "pk": pk, "status": "waiting"} for pk in (1, 2)]
+    flow = make_flow(omnitron=OmnitronSimulator(made), script=LINES, **changes)
+    flow.http = {"sleep": at_once}
+    if fault == "script":
+        flow.raw["script"] = "def transform(plan, attributes):\n    raise ValueError('a mistake')\n"
+    else:
+        flow.erp.simulator.fail("refuse", plan=5001, times=1)
+    return flow
+
+
+def cancel_a_line(flow: Flow) -> None:
+    flow.raw["script"] = LINES
+    lines = flow.omnitron.simulator.plan(5001)["cancellationplanorderitem_set"]
+    lines[1]["status"] = "cancelled"
+    flow.omnitron.simulator.change(5001, cancellationplanorderitem_set=lines)
+
+
+@pytest.mark.parametrize("fault", ["refuse", "script"])
+@pytest.mark.parametrize("params", [{}, {"plan_ids": [5001]}, {"retry_only": True}], ids=str)
+def test_a_line_that_a_colleague_cancelled_is_not_refunded(
+    make_flow: MakeFlow, journal_url: str, fault: str, params: dict[str, Any]
+) -> None:
+    flow = of_two_lines(make_flow, fault, url=journal_url)
+    flow.run()
+    cancel_a_line(flow)
+
+    outcome = flow.run(**params)
+
+    assert outcome.gate == "open"
+    assert [call.json["refund_amount"] for call in flow.sent(5001)][-1] == "1"
+
+
+def test_a_line_that_was_cancelled_after_its_refund_was_sent_changes_no_request(make_flow: MakeFlow) -> None:
+    flow = of_two_lines(make_flow, "refuse", erp__in_doubt="resend")
+    flow.erp.simulator.faults.clear()
+    flow.erp.simulator.fail("drop", plan=5001, times=4)
+    flow.run()
+    cancel_a_line(flow)
+
+    outcome = flow.run()
+
+    assert (outcome.gate, flow.state(5001), bookings(flow)) == ("open", "done", 1)
+    assert {call.json["refund_amount"] for call in flow.sent(5001)} == {"2"}
+
+
+def test_a_cleared_task_sends_the_lines_as_they_are(make_flow: MakeFlow) -> None:
+    flow = of_two_lines(make_flow, "refuse")
+    outcome = flow.run()
+    cancel_a_line(flow)
+
+    outcome.clear(5001)
+
+    assert [call.json["refund_amount"] for call in flow.sent(5001)] == ["2", "1"]
+
+
+@pytest.mark.parametrize("name", ["modified_date", "modified_by", "external_status"])
+def test_a_plan_that_was_only_touched_is_not_prepared_again(make_flow: MakeFlow, name: str) -> None:
+    flow = make_flow(1, script="def transform(plan, attributes):\n    return plan\n", mapping=MAPPING)
+    flow.between = lambda task: (
+        flow.omnitron.simulator.change(5001, **{name: "2025-03-02T08:00:00Z"}) if task == "mapping" else None
+    )
+    flow.erp.simulator.fail("refuse", plan=5001, times=1)
+    outcome = flow.run()
+
+    outcome.clear(5001)
+
+    assert (flow.state(5001), flow.happened(5001).count("new content")) == ("done", 0)
+
+
+# A plan's page that shows more than the listing
+
+
+def shows_more(flow: Flow) -> None:
+    own = flow.omnitron.simulator.handle
+    flow.omnitron.simulator.handle = lambda call: (
+        answer(200, {**flow.omnitron.simulator.plan(5001), "detail": {"more": [1]}})
+        if call.method == "GET" and call.path.endswith("/5001/")
+        else own(call)
+    )
+
+
+def read_again(flow: Flow, busy: int = 0) -> None:
+    """Refused, changed by a colleague, and cleared: its document is that of its page by then.
+
+    `busy`: how often the ERP answers 429 then.
+    """
+    shows_more(flow)
+    flow.erp.simulator.fail("refuse", plan=5001, times=1)
+    flow.erp.simulator.fail("status", plan=5001, status=429, times=busy)
+    outcome = flow.run()
+    flow.omnitron.simulator.change(5001, refund_amount="1.00")
+    outcome.clear(5001)
+    flow.last_query = None
+
+
+@pytest.mark.parametrize("kind", ["completed", "write-back"])
+def test_a_plan_that_was_read_again_is_not_changed_by_its_next_listing(
+    make_flow: MakeFlow, journal_url: str, kind: str
+) -> None:
+    flow = make_flow(1, url=journal_url, mapping=MAPPING, **(COMPLETED if kind == "completed" else {}))
+    read_again(flow)
+    if kind == "write-back":  # it did not take
+        flow.omnitron.simulator.change(5001, status="waiting")
+
+    outcome = flow.run()
+    with flow.journal() as journal:
+        digest = flow.row(5001).digest
+        known = json.loads(journal.body(flow.row(5001).id, "document").content)  # type: ignore[union-attr]
+
+    assert (flow.state(5001), outcome.gate, bookings(flow)) == ("done", "open", 1), flow.row(5001).error
+    assert digest == content_digest({name: known[name] for name in known if name != "detail"})
+
+
+def test_a_plan_that_was_read_again_and_not_taken_keeps_its_request(make_flow: MakeFlow) -> None:
+    flow = make_flow(1, mapping=MAPPING)
+    flow.http = {"sleep": at_once}
+    read_again(flow, busy=3)
+    first = flow.state(5001)
+
+    outcome = flow.run()
+
+    assert (first, flow.state(5001), outcome.gate, bookings(flow)) == ("failed", "done", "open", 1)
+
+
+# What a person decides is decided of what Omnitron shows
+
+
+@pytest.mark.parametrize("last", ["2.00", "as it was sent"])
+def test_what_was_dismissed_stays_closed_while_nothing_changes(
+    make_flow: MakeFlow, journal_url: str, last: str
+) -> None:
+    flow = make_flow(1, url=journal_url, mapping=MAPPING, **COMPLETED)
+    sent = flow.omnitron.simulator.plan(5001)["refund_amount"]
+    flow.run()
+    for amount in ("1.00", sent if last == "as it was sent" else last):
+        flow.omnitron.simulator.change(5001, refund_amount=amount)
+        flow.run()
+    changed = flow.state(5001)
+    with flow.journal() as journal:
+        journal.dismiss(flow.row(5001).id, who="p", reason="r")
+    flow.last_query = None
+
+    outcome = flow.run()
+
+    assert (changed, flow.state(5001), outcome.gate) == ("changed", "dismissed", "open"), flow.row(5001).error
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_an_edited_request_of_a_plan_that_changed_is_not_sent(make_flow: MakeFlow, listed: bool) -> None:
+    flow = make_flow(1, mapping=MAPPING)
+    flow.erp.simulator.fail("refuse", plan=5001, times=1)
+    flow.run()
+    with flow.journal() as journal:
+        journal.edit_request(flow.row(5001).id, '{"plan": 5001, "amount": "9.99"}', who="p", reason="r")
+    flow.omnitron.simulator.change(5001, refund_amount="1.00")
+
+    flow.run(**({} if listed else {"retry_only": True}))
+
+    assert (flow.state(5001), bookings(flow)) == ("changed", 0)

@@ -14,6 +14,7 @@ import pytest
 from include.order_cancel import schema
 from include.order_cancel.errors import StopFlow
 from include.order_cancel.journal import Journal
+from include.order_cancel.omnitron import ListingFailed
 from include.simulator import OmnitronSimulator, plans, transactions
 from include.simulator.wire import Answer, Request, answer
 from tests.harness import Flow, settings
@@ -802,6 +803,52 @@ class Deaf(OmnitronSimulator):
     def handle(self, call: Request) -> Answer:
         call.query.pop("order_id", None)
         return super().handle(call)
+
+
+def test_a_transaction_mapped_between_two_tries_of_the_listing(make_flow: MakeFlow, journal_url: str) -> None:
+    flow = a_flow(make_flow, documents(2), url=journal_url)
+    flow.runs += 1
+    own, broken = flow.omnitron.simulator.handle, [True]
+    flow.omnitron.simulator.handle = lambda call: (
+        answer(500, {"detail": "try again"})
+        if broken[0] and call.query.get("order_id") == "20002"
+        else own(call)
+    )
+    with pytest.raises(ListingFailed):
+        flow.run_again()
+    broken[0] = False
+    first, second = returns(flow)
+    flow.omnitron.simulator.mappings[first].append({"code": "by hand"})
+
+    outcome = flow.run_again()
+
+    assert flow.states() == {"5001": "left", "5002": "done"}
+    assert (codes(flow)[first], len(codes(flow)[second]), outcome.gate) == (["by hand"], 1, "open")
+
+
+class Boasting(Deaf):
+    """Counts one plan and one transaction more than there are, so that all is read twice; the first plan changes."""
+
+    def handle(self, call: Request) -> Answer:
+        found = super().handle(call)
+        document = json.loads(found.body)
+        if "count" not in document:
+            return found
+        if call.path.endswith("/cancellation_plans/") and self.status(5001) == "completed":
+            self.change(5001, status="rejected")
+        return answer(200, {**document, "count": document["count"] + 1})
+
+
+def test_lists_that_are_read_twice_count_as_they_were_read_last(make_flow: MakeFlow) -> None:
+    made = documents(3)
+    simulator = Boasting(made, [one for one in transactions(SEED, made) if one["order"] in (20001, 20002)])
+    flow = make_flow(omnitron=simulator, **SETTINGS)
+
+    outcome = flow.run()
+
+    assert flow.states() == {"5002": "failed"}  # all plans of its order cannot be known
+    assert bookings(flow) == {5002: 1}
+    assert outcome.report["left_out"]["plans of other orders"] == 3
 
 
 def test_plans_of_other_orders_are_left_out_where_omnitron_ignores_the_order(

@@ -11,6 +11,7 @@ from include.order_cancel.errors import SettingsError
 from include.order_cancel.params import Params, read
 from tests.harness import Flow
 from tests.integration.conftest import MakeFlow
+from tests.integration.test_order_transactions import a_flow, documents, returns
 from tests.integration.test_windows import COMPLETED
 
 SINCE = "2025-02-01T00:00:00+03:00"
@@ -51,6 +52,7 @@ def refused(flow: Flow, **params: Any) -> str:
         {"retry_only": True, "dry_run": True},
         {"retry_only": True, "max_plans": 1},
         {"plan_ids": [5001, 5002], "max_plans": 1},
+        {"dry_run": True, "max_plans": 1},
     ],
     ids=str,
 )
@@ -145,3 +147,33 @@ def test_a_login_that_a_person_marked_as_done_begins_no_run(make_flow: MakeFlow)
         flow_module.get_data(flow.around, None, Params())
 
     assert flow.listings() == []
+
+
+@pytest.mark.parametrize("fan_out", [0, 50])
+def test_a_dead_plan_that_the_limit_leaves_out_stays_dead(
+    make_flow: MakeFlow, journal_url: str, fan_out: int
+) -> None:
+    flow = make_flow(2, url=journal_url, max_attempts=1, fan_out=fan_out)
+    flow.erp.simulator.fail("refuse", times=2)
+    flow.run()
+    dead, before = flow.states(), flow.happened(5002)
+
+    flow.run(plan_ids=[5001, 5002], limit=1)
+    flow.run()
+
+    assert dead == {"5001": "dead", "5002": "dead"}
+    assert flow.states() == {"5001": "done", "5002": "dead"}
+    assert flow.happened(5002) == before
+
+
+def test_a_dead_plan_that_is_named_is_looked_at_before_it_is_sent(make_flow: MakeFlow) -> None:
+    """Its order transaction was mapped by hand meanwhile."""
+    flow = a_flow(make_flow, documents(1), max_attempts=1)
+    flow.erp.simulator.fail("refuse", times=1)
+    flow.run()
+    (transaction,) = returns(flow)
+    flow.omnitron.simulator.mappings[transaction].append({"code": "by hand"})
+
+    outcome = flow.run(plan_ids=[5001])
+
+    assert (flow.state(5001), outcome.gate, len(flow.sent())) == ("left", "open", 1)

@@ -13,9 +13,9 @@ import pytest
 
 from include.order_cancel.errors import SettingsError
 from include.order_cancel.flow import TooManyPlans
-from include.order_cancel.omnitron import BadListing
+from include.order_cancel.omnitron import BadListing, ListingFailed
 from include.simulator import OmnitronSimulator, plans
-from include.simulator.wire import Answer, Request
+from include.simulator.wire import Answer, Request, answer
 from tests.harness import MAPPING, Crash, Flow
 from tests.integration.conftest import SEED, MakeFlow
 from tests.shares import thorough
@@ -353,6 +353,21 @@ def test_a_run_that_finds_too_many_plans_sends_nothing_and_says_how_many(make_fl
     once_each(flow, range(5001, 5007))
 
 
+def test_only_what_is_not_finished_here_counts_for_too_many(make_flow: MakeFlow) -> None:
+    flow = make_flow(6, omnitron__max_plans=2, omnitron__cancel_status="completed", status="completed",
+                     omnitron__next_state=None, omnitron__start_from="2025-01-01T00:00:00Z")  # fmt: skip
+    flow.erp.simulator.fail("refuse", plan=5004, times=1)
+    flow.run(max_plans=6)
+    flow.omnitron.simulator.put_plans(
+        plans(SEED, 2, status="completed", first_pk=7001, start="2030-01-01T00:00:00Z")
+    )
+
+    with pytest.raises(TooManyPlans, match=r"3 plans in status completed.*allows 2"):
+        flow.run(since="2025-01-01T00:00:00Z", limit=9)
+
+    assert (len(flow.sent()), sorted(flow.rows())) == (6, [str(pk) for pk in range(5001, 5007)])
+
+
 def test_a_limit_takes_the_oldest_and_leaves_the_rest_to_the_next_run(make_flow: MakeFlow) -> None:
     flow = make_flow(5)
     by_age = sorted(range(5001, 5006), key=lambda pk: flow.omnitron.simulator.plan(pk)["created_date"])
@@ -492,6 +507,88 @@ def test_a_listing_that_shrinks_while_it_is_read_loses_no_plan(make_flow: MakeFl
 
     assert {call.pk for call in flow.sent()} >= set(range(5002, 5007))
     assert max(Counter(call.pk for call in flow.sent()).values()) == 1
+
+
+@pytest.mark.parametrize("fan_out", [0, 50])
+@pytest.mark.parametrize(
+    "change", [{"refund_amount": "1.00"}, {"status": "rejected"}, {"lines": "cancelled"}]
+)
+@pytest.mark.parametrize("tried_before", [False, True])
+def test_a_repeated_listing_counts(
+    make_flow: MakeFlow, journal_url: str, change: dict[str, str], fan_out: int, tried_before: bool
+) -> None:
+    """Page 2 fails; Airflow repeats the task ten seconds later; a colleague changed the plan in between."""
+    flow = make_flow(2, url=journal_url, omnitron__page_size=1, fan_out=fan_out)
+    if tried_before:
+        flow.erp.simulator.fail("refuse", times=2 if fan_out else 4)
+        flow.run()
+    before = len(flow.sent(5001))
+    flow.runs += 1
+    own, broken = flow.omnitron.simulator.handle, [True]
+    flow.omnitron.simulator.handle = lambda call: (
+        answer(500, {"detail": "try again"}) if broken[0] and call.query.get("page") == "2" else own(call)
+    )
+    with pytest.raises(ListingFailed):
+        flow.run_again()
+    broken[0] = False
+    if "lines" in change:
+        lines = flow.omnitron.simulator.plan(5001)["cancellationplanorderitem_set"]
+        flow.omnitron.simulator.change(
+            5001, cancellationplanorderitem_set=[{**line, "status": "cancelled"} for line in lines]
+        )
+    else:
+        flow.omnitron.simulator.change(5001, **change)
+    shown = flow.omnitron.simulator.plan(5001)
+
+    outcome = flow.run_again()
+
+    assert [call.json for call in flow.sent(5001)[before:]] == ([] if "status" in change else [shown])
+    assert (outcome.gate, flow.state(5001)) == ("open", "left" if "status" in change else "done")
+
+
+class Moving(OmnitronSimulator):
+    """Settles the first plan by other hands and changes the second, once the first page was served."""
+
+    def handle(self, call: Request) -> Answer:
+        found = super().handle(call)
+        if call.query.get("page") == "1" and self.status(5001) == "waiting":
+            self.change(5001, status="rejected")
+            self.change(5002, refund_amount="1.00")
+        return found
+
+
+def test_a_plan_that_the_second_reading_does_not_show_is_not_sent(
+    make_flow: MakeFlow, journal_url: str
+) -> None:
+    """And what it shows otherwise is sent so, and counted once."""
+    omnitron = Moving(plans(SEED, 4))
+    flow = make_flow(omnitron=omnitron, url=journal_url, omnitron__page_size=2, omnitron__max_plans=4)
+
+    outcome = flow.run()
+
+    assert [call.query["page"] for call in flow.listings()] == ["1", "2", "1", "2"]
+    assert flow.states() == {"5001": "left", "5002": "done", "5003": "done", "5004": "done"}
+    assert min((call.pk, call.json["refund_amount"]) for call in flow.sent()) == (5002, "1.00")
+    assert (outcome.gate, len(flow.sent())) == ("open", 3)
+
+
+def test_what_two_readings_of_one_list_leave_out_is_counted_once(make_flow: MakeFlow) -> None:
+    omnitron = Moving(plans(SEED, 4))
+    flow = make_flow(omnitron=omnitron, omnitron__page_size=2, omnitron__cancel_type="refund")
+    own = omnitron.handle
+
+    def deaf(call: Request) -> Answer:
+        call.query.pop("plan_type", None)
+        return own(call)
+
+    omnitron.handle = deaf  # type: ignore[method-assign]
+    omnitron.change(5004, plan_type="cancel")
+    for pk in (5001, 5002, 5003):
+        omnitron.change(pk, plan_type="refund")
+
+    outcome = flow.run()
+
+    assert (outcome.report["left_out"]["not fitting"], outcome.gate) == (1, "open")
 
 
 def test_pages_that_repeat_send_nothing_and_say_so(make_flow: MakeFlow) -> None:

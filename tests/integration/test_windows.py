@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from include.order_cancel.flow import TooManyPlans
 from include.order_cancel.omnitron import BadListing, ListingFailed
 from include.order_cancel.restoring import note_restore
 from include.simulator import OmnitronSimulator, plans
@@ -290,6 +291,19 @@ def test_a_next_page_on_another_host_is_refused_and_moves_nothing(make_flow: Mak
 
     assert flow.last_query is None
     assert flow.sent() == []
+
+
+def test_a_large_window_that_a_person_let_through_ends(make_flow: MakeFlow) -> None:
+    flow = a_flow(make_flow, omnitron__max_plans=2)
+    with pytest.raises(TooManyPlans):
+        flow.run()
+    let_through = flow.run(max_plans=10)
+
+    ordinary = flow.run()
+
+    assert (let_through.gate, ordinary.gate) == ("open", "open")
+    assert flow.last_query is not None
+    once_each(flow, range(5001, 5004))
 
 
 def crashing(moment: datetime) -> None:

@@ -200,6 +200,56 @@ def test_a_listing_that_is_repeated_takes_each_plan_once(journal: Journal) -> No
         assert [event.what for event in happened] == ["fetched"]
 
 
+def test_what_the_last_reading_of_a_list_does_not_show_is_not_listed(journal: Journal) -> None:
+    first, rows = with_plans(journal, 1, 2)
+    for row in rows.values():
+        settle(journal, first, row, State.FAILED)
+    journal.finish_run(first.id)
+    run = a_run(journal, "run 2")
+    journal.take_page(run, [listed(pk) for pk in (1, 2, 3, 4)], Placing())
+
+    journal.begin_listing(run)
+    journal.take_page(run, [listed(2), listed(4, content="newer")], Placing())
+    journal.commit_run(run, fan_out=50, lots=4, counts={}, queried_at=None)
+
+    members = journal.open_members(run.id, 50)
+    assert {journal.row(m.plan_id).pk: m.listed for m in members} == {
+        "1": False,
+        "2": True,
+        "3": False,
+        "4": True,
+    }
+    (newer,) = (row for row in journal.run_rows(run.id) if row.pk == "4")
+    assert newer.digest == listed(4, content="newer").digest
+    assert [json.loads(body.content)["content"] for body in journal.journey(newer.id)[1]] == [
+        "first",
+        "newer",
+    ]
+
+
+def test_a_plan_that_a_person_names_and_that_was_tried_is_not_listed(journal: Journal) -> None:
+    first, rows = with_plans(journal, 1)
+    settle(journal, first, rows["1"], State.DEAD)
+    journal.finish_run(first.id)
+    run = a_run(journal, "run 2")
+    journal.take_page(run, [listed(1), listed(2)], Placing(named=True))
+    journal.commit_run(run, fan_out=50, lots=4, counts={}, queried_at=None)
+
+    members = journal.open_members(run.id, 50)
+    assert {journal.row(m.plan_id).pk: m.listed for m in members} == {"1": False, "2": True}
+
+
+def test_a_listing_task_that_slept_takes_nothing_once_its_retry_has_frozen_the_run(journal: Journal) -> None:
+    run, _ = with_plans(journal, 1, 2)
+    before = (journal.open_members(run.id, 50), journal.find(FLOW))
+
+    journal.begin_listing(run)
+    counts = journal.take_page(run, [listed(1, content="older"), listed(3)], Placing())
+
+    assert counts == journal.take_open(run, Placing()) == {}
+    assert before == (journal.open_members(run.id, 50), journal.find(FLOW))
+
+
 def test_a_page_that_names_a_plan_twice_makes_one_row(journal: Journal) -> None:
     run = a_run(journal)
     journal.take_page(run, [listed(1), listed(1)], Placing())

@@ -15,6 +15,7 @@ import pytest
 from include.order_cancel.errors import PlanFailed, StopFlow
 from include.order_cancel.http import Endpoint
 from include.order_cancel.omnitron import (
+    VOLATILE,
     BadListing,
     ListingFailed,
     Omnitron,
@@ -31,6 +32,8 @@ from include.order_cancel.omnitron import (
     order_pk,
     pk_of,
     plan_type_of,
+    same_content,
+    same_to_the_line,
     unchecked,
 )
 from include.order_cancel.settings import OmnitronSettings
@@ -349,6 +352,20 @@ def test_a_set_that_shrinks_while_it_is_read_is_read_once_more() -> None:
     )
 
     assert found == [1, 2, 4, 5, 3]
+
+
+def test_a_list_that_is_read_once_more_is_given_anew_where_that_is_asked_for() -> None:
+    following = f"{LIST}?page=2"
+    found: list[Any] = []
+
+    async def work(omnitron: Omnitron) -> None:
+        async for shown in omnitron.list_plans(anew=found.clear):
+            found.extend(plan["pk"] for plan in shown)
+
+    first, second = page([1, 2], following, 4), page([4], None, 3)
+    against(answers(first, second, page([2, 3], following, 3), second), work)
+
+    assert found == [2, 3, 4]
 
 
 def test_a_later_page_that_is_gone_ends_the_pass_and_all_is_read_once_more() -> None:
@@ -863,3 +880,15 @@ def test_the_content_s_digest_ignores_status_and_times_at_any_depth() -> None:
 
     assert content_digest(moved) == content_digest(document) == content_digest(reordered)
     assert content_digest(changed) != content_digest(document)
+
+
+def test_a_plan_is_the_same_to_the_line_where_only_its_own_status_and_times_differ() -> None:
+    document = plans(7, 1)[0]
+    moved = {**document, **dict.fromkeys(VOLATILE, "other"), "detail": "of its page only"}
+    line = {**document["cancellationplanorderitem_set"][0], "status": "cancelled"}
+    known = {**document, "cancellationplanorderitem_set": [{**line, "status": "waiting"}]}
+    cancelled = {**document, "cancellationplanorderitem_set": [line]}
+
+    assert same_to_the_line(document, moved)
+    assert same_content(known, cancelled)
+    assert not same_to_the_line(known, cancelled)

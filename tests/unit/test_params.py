@@ -32,7 +32,6 @@ TOGETHER = {
     ("limit", "max_plans"),
     ("dry_run", "since"),
     ("dry_run", "until"),
-    ("dry_run", "max_plans"),
     ("since", "until"),
     ("since", "max_plans"),
     ("until", "max_plans"),

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from include.order_cancel.placing import TAKEN, Placing, place, place_open, possibly_sent
-from include.order_cancel.rows import Relation, Row, Run, State
+from include.order_cancel.placing import TAKEN, Placing, is_compared, place, place_open, possibly_sent
+from include.order_cancel.rows import Listed, Relation, Row, Run, State
 from tests.journal_fixtures import FLOW, HOST, listed
 
 NOW = 1_000_000.0
@@ -28,6 +28,93 @@ def test_a_plan_that_this_run_has_just_brought_is_new_however_often_it_is_listed
     fresh = row(State.FETCHED, created_run=2, attempts=0)
 
     assert place(fresh, SAME, RUN, Placing(), NOW) == ("new", None)
+
+
+LINE = replace(SAME, document='{"pk": 1, "content": "first", "lines": [{"status": "cancelled"}]}')
+MORE = replace(OTHER, document='{"pk": 1, "content": "first", "detail": [1]}')
+
+
+@pytest.mark.parametrize("state", [State.FETCHED, State.IN_DOUBT, State.FAILED])
+@pytest.mark.parametrize("newer", [LINE, OTHER])
+def test_a_plan_that_this_run_has_just_brought_is_what_the_run_has_read_last(
+    state: State, newer: Listed
+) -> None:
+    fresh = row(state, created_run=2, attempts=0)
+
+    what, move = place(fresh, newer, RUN, Placing(), NOW, SAME.document)
+
+    assert (what, fresh.state, fresh.digest) == ("new", state, newer.digest)
+    assert move is not None
+    assert [body.content for body in move.bodies] == [newer.document]
+
+
+def test_a_plan_that_was_settled_between_two_readings_of_the_list_stays_settled() -> None:
+    settled = row(State.DISMISSED, created_run=2, attempts=0)
+
+    assert place(settled, OTHER, RUN, Placing(), NOW, SAME.document) == ("new", None)
+
+
+@pytest.mark.parametrize("state", [State.FETCHED, State.PREPARED, State.HELD, State.FAILED])
+@pytest.mark.parametrize(
+    "sent", [{}, {"progress": "request", "outcome": "refused"}], ids=["unsent", "refused"]
+)
+def test_what_was_not_sent_or_refused_takes_what_only_a_line_s_status_says(
+    state: State, sent: dict[str, str]
+) -> None:
+    waiting = row(state, **sent)
+
+    what, move = place(waiting, LINE, RUN, Placing(), NOW, SAME.document)
+
+    assert (what, waiting.progress) == ("again", "")
+    assert move is not None
+    assert [body.content for body in move.bodies] == [LINE.document]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        row(State.FAILED, outcome="not_done", progress="request"),
+        row(State.HELD, outcome="accepted", relation=Relation.DO_NOTHING, progress="request"),
+        row(State.ANSWERED, outcome="accepted", relation=Relation.CONTINUE, progress="request"),
+        row(State.SENDING, progress="request"),
+        row(State.IN_DOUBT, outcome="unknown", progress="request"),
+    ],
+    ids=["not done", "held", "answered", "sending", "in doubt"],
+)
+@pytest.mark.parametrize("shown", [LINE, MORE])
+def test_a_line_s_status_or_a_fuller_page_does_not_touch_what_was_sent(sent: Row, shown: Listed) -> None:
+    assert place(sent, shown, RUN, Placing(), NOW, SAME.document) == ("again", None)
+    assert sent.digest == SAME.digest
+
+
+@pytest.mark.parametrize("state", [State.DONE, State.REJECTED, State.PASSED, State.DISMISSED])
+def test_a_finished_plan_whose_page_shows_more_than_the_listing_is_known_and_takes_its_digest(
+    state: State,
+) -> None:
+    finished = row(state)
+
+    what, move = place(finished, MORE, RUN, Placing(), NOW, SAME.document)
+
+    assert (what, finished.state, finished.digest) == ("known", state, MORE.digest)
+    assert move is not None
+
+
+def test_a_changed_plan_shows_a_person_the_newest_content() -> None:
+    changed = row(State.CHANGED)
+
+    what, move = place(changed, OTHER, RUN, Placing(), NOW, SAME.document)
+
+    assert (what, changed.state, changed.digest) == ("changed", State.CHANGED, OTHER.digest)
+    assert move is not None
+    assert [body.content for body in move.bodies] == [OTHER.document]
+
+
+@pytest.mark.parametrize("state", State)
+def test_documents_are_compared_only_where_the_digests_do_not_decide(state: State) -> None:
+    open_ones = {State.FETCHED, State.PREPARED, State.HELD, State.FAILED, State.IN_DOUBT, State.DEAD}
+
+    assert is_compared(row(state), SAME) is (state in open_ones)
+    assert is_compared(row(state), OTHER)
 
 
 @pytest.mark.parametrize(

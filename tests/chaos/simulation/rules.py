@@ -209,7 +209,9 @@ class Rules:
         """What was settled by other means than its own answer is looked at in Omnitron before it is told there."""
         process, place = self.world.current, (now.pk, now.generation)
         booked = [one for one in self.sent[place] if one.effects]
-        if process is None or not booked or any(one.taken and one.process is process for one in booked):
+        # Its own answer may be that to a repeat: of the same request, by the same task.
+        own = any(one.taken and one.process is process for one in self.sent[place])
+        if process is None or not booked or own:
             return
         if int(now.pk) not in self.omnitron.plans:
             return

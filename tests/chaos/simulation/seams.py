@@ -45,6 +45,7 @@ NAMED = [
     "stay_alive",
     "take_turn",
     "finish_run",
+    "begin_listing",
     "take_page",
     "take_open",
     "begin_generations",
