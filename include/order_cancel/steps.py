@@ -803,7 +803,8 @@ async def write_to_omnitron(plan: Plan) -> None:
             return
         await _stored_request(plan)
         why = _OTHER_CONTENT if await _is_other(plan, shown) else ""
-        if why or not plan.made_by_these:
+        untold = word is not None  # else the rejection stands: only the order's transaction is left to do
+        if why or (untold and not plan.made_by_these):
             row.relation = None
             raise PlanFailed(
                 f"the ERP refused it, and it is not rejected: {why or 'the settings have changed since'}"

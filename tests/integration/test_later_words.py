@@ -10,10 +10,11 @@ import pytest
 
 from include.order_cancel import steps
 from include.simulator import ErpSimulator, RunningServer, running
-from include.simulator.wire import Answer
+from include.simulator.wire import Answer, answer
 from tests.harness import MAPPING, Flow
 from tests.integration.conftest import MakeFlow
 from tests.integration.test_answers import at_once, responding
+from tests.integration.test_order_transactions import a_flow, documents
 
 LOOKUP = {"url": "/documents?plan={{ plan.pk }}", "found_path": "documentNumber", "after_seconds": 60}
 WRONG = [{"operation": "shift", "spec": {"pk": "plan", "order": {"amount": "amount"}}}]
@@ -347,3 +348,25 @@ def test_runs_in_which_a_plan_waits_for_a_word_are_no_attempts(make_flow: MakeFl
     flow.run()
 
     assert flow.state(5001) == "done"
+
+
+def test_a_rejection_that_nobody_has_to_be_told_stands_whatever_the_settings_become(
+    make_flow: MakeFlow,
+) -> None:
+    """Nothing is written for a rejected plan of a transaction; the list of its order fails, and it is open again."""
+    flow = a_flow(make_flow, documents(1), erp__refusal="failure")
+    flow.erp.simulator.fail("refuse", plan=5001, times=1)
+    own, broken = flow.omnitron.simulator.handle, [True]
+
+    def handle(call: Any) -> Any:
+        of_order = "order_id" in call.query and "status" not in call.query
+        return answer(500, {"detail": "try again"}) if broken[0] and of_order else own(call)
+
+    flow.omnitron.simulator.handle = handle
+    flow.run()
+    assert (flow.state(5001), flow.row(5001).relation) == ("failed", "failure")
+    broken[0], flow.raw["mapping"] = False, MAPPING
+
+    flow.run()
+
+    assert (flow.state(5001), len(flow.sent())) == ("rejected", 1)

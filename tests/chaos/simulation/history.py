@@ -693,17 +693,15 @@ class History:
         if any(one.pending or not one.process.done for one in sent):
             return  # it may still be booked: whoever is asked says "not yet"
         arrived = bool(self.rules.effects(row.pk, row.generation))
+        self.rules.being_resolved.add(row.id)
         try:
             journal.resolve(row.id, arrived=arrived, who="person")
         except RowBusy:
             raise
         except OrderCancelError:
             return  # it moved on meanwhile
-        finally:  # the person may have died after the commit: the word counts all the same
-            if not arrived and self.rules.rows[row.id].outcome == "not_arrived":
-                self.rules.released.add((row.pk, row.generation))
-                for one in sent:
-                    one.undone = True  # now it is known
+        finally:
+            self.rules.being_resolved.discard(row.id)
 
     # From the beginning to the end
 

@@ -143,6 +143,7 @@ class Rules:
     policies: dict[str, str] = field(default_factory=dict)
     sent: dict[tuple[str, int], list[Sent]] = field(default_factory=lambda: defaultdict(list))
     unknowns: Counter[tuple[str, int]] = field(default_factory=Counter)
+    being_resolved: set[int] = field(default_factory=set)  # rows of which a person is saying a word
     released: set[tuple[str, int]] = field(default_factory=set)  # a person said: not arrived
     taken_over: set[str] = field(default_factory=set)  # keys whose sender is gone: bytes may have left
     runs: dict[int, tuple[float, float]] = field(default_factory=dict)  # when each began, and could be seen
@@ -197,6 +198,10 @@ class Rules:
             self.breach("only legal moves", f"plan {now.pk}: done with relation {now.relation}")
 
     def _compared(self, before: Seen, now: Seen) -> None:
+        if now.id in self.being_resolved and now.outcome == "not_arrived":
+            self.released.add((now.pk, now.generation))
+            for one in self.sent[now.pk, now.generation]:
+                one.undone = True  # now it is known
         if self._open_question(before) and self._open_question(now) and before.key != now.key:
             self.breach("bytes and key stay while in doubt", f"plan {now.pk}: another key")
         if before.state is S.SENDING and now.state is S.SENDING and before.fence != now.fence:
