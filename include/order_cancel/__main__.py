@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     ):
         _decision(_command(commands, name, "deciding", words), reason_required=True)
     _adopt(
-        _command(commands, "adopt", "deciding", "the Omnitron whose plans are open: is it the Connection's?")
+        _command(commands, "adopt", "deciding", "say whether the Omnitron whose plans are open is the one of the Connection")
     )
     _export(_command(commands, "export", "looking", "a CSV for the bookkeepers"))
     _prune(_command(commands, "prune", "keeping", "take from the journal what the settings keep no longer"))
