@@ -128,7 +128,8 @@ def options_of(seed: int, world: World) -> Options:
         traits["colleague"] = traits["abandons"] = True
     if habit == "slow" and draw.random() < 0.7:
         in_doubt = "lookup"
-    if habit[:3] in ("429", "408", "425"):
+    traits["not_done"] = habit[:3] in ("429", "408", "425")
+    if traits["not_done"]:  # bytes that were not taken, and a mapping that would make others
         traits["changes"], traits["mapping"] = True, True
     if any(name in target for name in ("transaction", "mapping", "mappings")) and "mapping: at" not in target:
         kind = "order_transaction"
@@ -580,7 +581,7 @@ class History:
                     for pk in sorted(self.omnitron.plans):
                         self.colleague(pk, _EDITS[:1])
                 if traits["changes"]:
-                    self.change_settings()
+                    self.change_settings("mapping" if traits["not_done"] else "")
                 self._misbehave(home)
             if number == 1 and traits["late"]:
                 self.change_settings("mapping")

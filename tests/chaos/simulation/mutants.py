@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,10 +104,10 @@ def _some_more_are_not_done() -> Changes:
 def _new_bytes_after_not_done() -> Changes:
     real = steps._begin_attempt
 
-    def begin_attempt(plan: Any) -> None:
+    def begin_attempt(plan: Any, edited: Any) -> None:
         if plan.row.outcome == "not_done" and plan.row.state is State.FAILED:
             plan.row.progress = ""
-        real(plan)
+        real(plan, edited)
 
     return [(steps, "_begin_attempt", begin_attempt)]
 
@@ -164,6 +165,18 @@ def _unsettled_lookups_count() -> Changes:
         return 0.0
 
     return [(under_way.Plan, "until_settled", settled)]
+
+
+def _an_answer_ends_the_erps_time() -> Changes:
+    real = steps._send_once
+
+    async def send_once(plan: Any, request: Any, *, renewed: bool) -> Any:
+        found = await real(plan, request, renewed=renewed)
+        if found[0] is not None:
+            plan.row.request_deadline = 0.0
+        return found
+
+    return [(steps, "_send_once", send_once)]
 
 
 def _a_page_counts_as_not_there() -> Changes:
@@ -309,6 +322,7 @@ MUTANTS: dict[str, Callable[[], Changes]] = {
     "2xx without a reference is taken": _any_2xx_is_taken,
     "the shipped response script says do_nothing": _the_shipped_script_of_before,
     "a lookup's 'not there' counts at once": _unsettled_lookups_count,
+    "an answer that tells nothing ends the time that the ERP has": _an_answer_ends_the_erps_time,
     "a gateway's 404 counts as the lookup's": _a_page_counts_as_not_there,
     "a repeat that is refused settles what went before": _a_refused_repeat_settles_all,
     "new content after do_nothing is another request": _new_content_after_do_nothing,
@@ -329,11 +343,21 @@ MUTANTS: dict[str, Callable[[], Changes]] = {
 }
 
 
+def _fits(real: Any, value: Any) -> None:
+    """A fault that cannot be called as what it replaces would be found for that alone. Raises TypeError."""
+    if callable(real):
+        given = inspect.signature(real).parameters
+        named = {name for name, one in given.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}
+        inspect.signature(value).bind(*(given.keys() - named), **dict.fromkeys(named))
+
+
 @contextmanager
 def mutated(name: str) -> Iterator[None]:
     """The product with this fault."""
     changes = MUTANTS[name]()
     before = [(place, attribute, getattr(place, attribute)) for place, attribute, _ in changes]
+    for (_, _, real), (_, _, value) in zip(before, changes, strict=True):
+        _fits(real, value)
     try:
         for place, attribute, value in changes:
             setattr(place, attribute, value)

@@ -42,6 +42,7 @@ HABITS = (
     *(f"{status} instead" for status in (429, 404, 200, 403, 408, 302, 429, 200, 425)),
     "slow",
     "slow",
+    "queued",
 )
 # What a system answers to an old token, without a look at what was asked.
 STALE = (401, 403, 419, 440)
@@ -62,7 +63,7 @@ _GATEWAY = ("page before", "page after", "page after")
 _OF_KIND = {
     "Omnitron login": _BEFORE + _AFTER + ("403",),
     "ERP token": _BEFORE + _AFTER + ("403",),
-    "ERP write": _BEFORE + _AFTER + _GATEWAY * 2 + ("slow", "slow", "422", "429 long", "401"),
+    "ERP write": _BEFORE + _AFTER + _GATEWAY * 2 + ("slow", "slow", "queued", "422", "429 long", "401"),
     "ERP lookup": _BEFORE + _TOKEN + ("page 404", "page 404", "page before"),
     "one plan": _BEFORE + _TOKEN + (("page 404",) if GATEWAY_404_FOR_A_PLAN else ()),
     "write-back": _BEFORE + _AFTER + _TOKEN + ("409",),
@@ -206,7 +207,9 @@ class Wire:
 
     def _heard(self, sent: Sent, reply: Reply) -> None:
         """What the sender may know from here on, by what the world promises of the answer that it has."""
-        if reply.page is None and 200 <= reply.status < 300:
+        if reply.status == 202:
+            self._unknown(sent)  # it is in the ERP's queue
+        elif reply.page is None and 200 <= reply.status < 300:
             self.rules.taken(sent, reply.body["result"])
             if sent.offered:
                 self.on_doubt(int(sent.pk))
@@ -240,7 +243,7 @@ class Wire:
             return Reply(int(fault[:3]), {"error": fault}, {"Retry-After": wait} if wait else {}, b"{}")
         elif fault in ("page 404", "page before"):
             return self._page(404 if fault == "page 404" else self.world.random.choice(_ANY_BEFORE))
-        elif fault.startswith("slow"):
+        elif fault in ("queued", "slow", "slow timeout"):
             assert sent is not None
             return self._begin_slowly(fault, auth, sent)
         system = self.erp if kind.startswith("ERP") else self.omnitron
@@ -257,7 +260,7 @@ class Wire:
         return Reply(int(fault[:3]), page=b"{}") if fault.endswith(" after") else reply
 
     def _begin_slowly(self, fault: str, auth: Any, sent: Sent) -> Reply | None:
-        """The ERP is still at work when its sender has given up, or was told by a gateway that it takes too long."""
+        """The ERP is still at work when its sender has given up, or was told that it takes time."""
         if self.erp.wants_token and self.erp._refuses(auth):
             return Reply(self.erp.stale_status, {})
         if (said := self.erp.known(sent)) is not None:
@@ -267,6 +270,8 @@ class Wire:
         self.world.at(max(0.0, sent.first_byte_at + took - self.world.now), lambda: self.erp.finish(sent))
         if fault == "slow timeout":
             return None
+        if fault == "queued":
+            return Reply(202, {"result": "unknown"})
         return self._page(self.world.random.choice(_TELLING_NOTHING))
 
     def _page(self, status: int) -> Reply:
