@@ -17,6 +17,7 @@ from tests.harness import MAPPING, Flow
 from tests.integration.conftest import SEED, MakeFlow
 from tests.integration.test_answers import at_once, responding
 from tests.integration.test_order_transactions import a_flow, documents, returns
+from tests.shares import thorough
 
 LOOKUP = {"url": "/documents?plan={{ plan.pk }}", "found_path": "documentNumber", "after_seconds": 60}
 COMPLETED = {
@@ -284,8 +285,10 @@ def cancel_a_line(flow: Flow) -> None:
     flow.omnitron.simulator.change(5001, cancellationplanorderitem_set=lines)
 
 
-@pytest.mark.parametrize("fault", ["refuse", "script"])
-@pytest.mark.parametrize("params", [{}, {"plan_ids": [5001]}, {"retry_only": True}], ids=str)
+@pytest.mark.parametrize("fault", ["refuse", thorough("script")])
+@pytest.mark.parametrize(
+    "params", [{}, thorough({"plan_ids": [5001]}), thorough({"retry_only": True})], ids=str
+)
 def test_a_line_that_a_colleague_cancelled_is_not_refunded(
     make_flow: MakeFlow, journal_url: str, fault: str, params: dict[str, Any]
 ) -> None:
@@ -299,6 +302,7 @@ def test_a_line_that_a_colleague_cancelled_is_not_refunded(
     assert [call.json["refund_amount"] for call in flow.sent(5001)][-1] == "1"
 
 
+@pytest.mark.thorough
 def test_a_line_that_was_cancelled_after_its_refund_was_sent_changes_no_request(make_flow: MakeFlow) -> None:
     flow = of_two_lines(make_flow, "refuse", erp__in_doubt="resend")
     flow.erp.simulator.faults.clear()
@@ -322,7 +326,7 @@ def test_a_cleared_task_sends_the_lines_as_they_are(make_flow: MakeFlow) -> None
     assert [call.json["refund_amount"] for call in flow.sent(5001)] == ["2", "1"]
 
 
-@pytest.mark.parametrize("name", ["modified_date", "modified_by", "external_status"])
+@pytest.mark.parametrize("name", ["modified_date", thorough("modified_by"), thorough("external_status")])
 def test_a_plan_that_was_only_touched_is_not_prepared_again(make_flow: MakeFlow, name: str) -> None:
     flow = make_flow(1, script="def transform(plan, attributes):\n    return plan\n", mapping=MAPPING)
     flow.between = lambda task: (
@@ -380,6 +384,7 @@ def test_a_plan_that_was_read_again_is_not_changed_by_its_next_listing(
     assert digest == content_digest({name: known[name] for name in known if name != "detail"})
 
 
+@pytest.mark.thorough
 def test_a_plan_that_was_read_again_and_not_taken_keeps_its_request(make_flow: MakeFlow) -> None:
     flow = make_flow(1, mapping=MAPPING)
     flow.http = {"sleep": at_once}
@@ -394,7 +399,7 @@ def test_a_plan_that_was_read_again_and_not_taken_keeps_its_request(make_flow: M
 # What a person decides is decided of what Omnitron shows
 
 
-@pytest.mark.parametrize("last", ["2.00", "as it was sent"])
+@pytest.mark.parametrize("last", ["2.00", thorough("as it was sent")])
 def test_what_was_dismissed_stays_closed_while_nothing_changes(
     make_flow: MakeFlow, journal_url: str, last: str
 ) -> None:
@@ -414,7 +419,7 @@ def test_what_was_dismissed_stays_closed_while_nothing_changes(
     assert (changed, flow.state(5001), outcome.gate) == ("changed", "dismissed", "open"), flow.row(5001).error
 
 
-@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("listed", [True, thorough(False)])
 def test_an_edited_request_of_a_plan_that_changed_is_not_sent(make_flow: MakeFlow, listed: bool) -> None:
     flow = make_flow(1, mapping=MAPPING)
     flow.erp.simulator.fail("refuse", plan=5001, times=1)

@@ -10,6 +10,7 @@ from include.simulator.wire import Answer
 from tests.harness import MAPPING, Flow
 from tests.integration.conftest import MakeFlow
 from tests.integration.test_answers import at_once
+from tests.shares import thorough
 
 EDITED = '{"plan": 5001, "amount": "1"}'
 LOOKUP = {"url": "/documents?plan={{ plan.pk }}", "found_path": "documentNumber", "after_seconds": 0}
@@ -24,7 +25,7 @@ def edit(flow: Flow, content: str = EDITED, **risk: bool) -> None:
         journal.edit_request(flow.row(5001).id, content, who="p", reason="too much", **risk)
 
 
-@pytest.mark.parametrize("fan_out", [0, 50])
+@pytest.mark.parametrize("fan_out", [thorough(0), 50])
 def test_a_refused_edit_is_sent_once_more_as_the_person_wrote_it(make_flow: MakeFlow, fan_out: int) -> None:
     flow = make_flow(1, mapping=MAPPING, fan_out=fan_out)
     flow.erp.simulator.fail("status", status=403, times=3 if fan_out == 0 else 2)
@@ -38,6 +39,7 @@ def test_a_refused_edit_is_sent_once_more_as_the_person_wrote_it(make_flow: Make
     assert len(set(flow.keys(5001))) == len(flow.keys(5001))  # each was refused: a key of its own for each
 
 
+@pytest.mark.thorough
 def test_new_content_takes_the_place_of_a_refused_edit(make_flow: MakeFlow) -> None:
     flow = make_flow(1, mapping=MAPPING)
     flow.erp.simulator.fail("status", status=403, times=2)
@@ -51,7 +53,7 @@ def test_new_content_takes_the_place_of_a_refused_edit(make_flow: MakeFlow) -> N
     assert bookings(flow) == ["7.77"]
 
 
-@pytest.mark.parametrize("status", [400, 409, 422])
+@pytest.mark.parametrize("status", [thorough(400), thorough(409), 422])
 def test_a_mistake_in_an_edit_rejects_no_plan(make_flow: MakeFlow, status: int) -> None:
     flow = make_flow(1, mapping=MAPPING, erp__refusal="failure")
     flow.erp.simulator.fail("status", status=403, times=1)
@@ -74,8 +76,8 @@ def test_a_mistake_in_an_edit_rejects_no_plan(make_flow: MakeFlow, status: int) 
     assert bookings(flow) == ["1"]
 
 
-@pytest.mark.parametrize("refusal", ["failed", "failure"])
-@pytest.mark.parametrize("status", [403, 409, 422])
+@pytest.mark.parametrize("refusal", [thorough("failed"), "failure"])
+@pytest.mark.parametrize("status", [thorough(403), thorough(409), 422])
 def test_a_refused_edit_settles_nothing_of_the_request_before_it(
     make_flow: MakeFlow, refusal: str, status: int
 ) -> None:

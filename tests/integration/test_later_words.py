@@ -15,6 +15,7 @@ from tests.harness import MAPPING, Flow
 from tests.integration.conftest import MakeFlow
 from tests.integration.test_answers import at_once, responding
 from tests.integration.test_order_transactions import a_flow, documents
+from tests.shares import thorough
 
 LOOKUP = {"url": "/documents?plan={{ plan.pk }}", "found_path": "documentNumber", "after_seconds": 60}
 WRONG = [{"operation": "shift", "spec": {"pk": "plan", "order": {"amount": "amount"}}}]
@@ -50,7 +51,7 @@ def looking_up(make_flow: MakeFlow, **settings: Any) -> Flow:
 # A lookup's "not there" counts after the settling time, whoever made the outcome unknown
 
 
-@pytest.mark.parametrize("status", [202, 409, 422, 429, 503])
+@pytest.mark.parametrize("status", [202, thorough(409), thorough(422), thorough(429), thorough(503)])
 def test_a_scripts_unknown_of_an_answer_leaves_the_erp_its_time(make_flow: MakeFlow, status: int) -> None:
     say = f"return 'unknown' if attributes['invokehttp.status.code'] == '{status}' else 'continue'"
     flow = looking_up(make_flow, **responding(say))
@@ -102,8 +103,8 @@ def test_a_lost_repeat_after_do_nothing_leaves_the_erp_its_time(make_flow: MakeF
 # What a lookup found is not sent again
 
 
-@pytest.mark.parametrize("word", ["do_nothing", "auth_fail", "unknown"])
-@pytest.mark.parametrize("how", ["run", "clear", "hold"])
+@pytest.mark.parametrize("word", ["do_nothing", thorough("auth_fail"), thorough("unknown")])
+@pytest.mark.parametrize("how", ["run", thorough("clear"), thorough("hold")])
 def test_a_mended_scripts_word_does_not_send_what_a_lookup_found(
     make_flow: MakeFlow, word: str, how: str
 ) -> None:
@@ -161,8 +162,8 @@ def test_a_worker_that_dies_over_what_a_lookup_found_sends_nothing_later(
 # A refusal of what was said not to have arrived
 
 
-@pytest.mark.parametrize("status", [403, 404, 410, 426])
-@pytest.mark.parametrize("way", ["person", "lookup"])
+@pytest.mark.parametrize("status", [403, thorough(404), thorough(410), thorough(426)])
+@pytest.mark.parametrize("way", ["person", thorough("lookup")])
 def test_a_refusal_that_may_be_a_gateways_keeps_the_key_of_a_repeat(
     make_flow: MakeFlow, status: int, way: str
 ) -> None:
@@ -197,9 +198,10 @@ def refusing_without_order_number(flow: Flow) -> None:
     )
 
 
-@pytest.mark.parametrize("how", [429, 401, 503])
+@pytest.mark.parametrize("how", [429, thorough(401), thorough(503)])
 def test_what_a_mapping_made_that_was_mended_rejects_no_plan(make_flow: MakeFlow, how: int) -> None:
     flow = make_flow(9, mapping=WRONG, erp__refusal="failure", erp__max_in_flight=1)
+    flow.http = {"sleep": at_once}
     flow.erp.simulator.fail("status", status=how)
     flow.run()
     for row in flow.rows().values():
@@ -216,7 +218,7 @@ def test_what_a_mapping_made_that_was_mended_rejects_no_plan(make_flow: MakeFlow
     assert set(flow.states().values()) == {"done"}
 
 
-@pytest.mark.parametrize("how", ["refusal", "script"])
+@pytest.mark.parametrize("how", ["refusal", thorough("script")])
 def test_a_rejection_that_omnitron_was_not_told_is_judged_by_the_settings_as_they_are(
     make_flow: MakeFlow, how: str
 ) -> None:
@@ -240,6 +242,7 @@ def test_a_rejection_that_omnitron_was_not_told_is_judged_by_the_settings_as_the
     assert (flow.omnitron.simulator.status(5001), bookings(flow)) == ("approved", 1)
 
 
+@pytest.mark.thorough
 def test_a_rejection_that_omnitron_was_not_told_is_told_while_the_settings_stay(make_flow: MakeFlow) -> None:
     flow = make_flow(1, mapping=WRONG, erp__refusal="failure")
     refusing_without_order_number(flow)
@@ -254,7 +257,7 @@ def test_a_rejection_that_omnitron_was_not_told_is_told_while_the_settings_stay(
 # A status is written to a plan that still has the flow's own
 
 
-@pytest.mark.parametrize("effect", [True, False])
+@pytest.mark.parametrize("effect", [True, thorough(False)])
 def test_a_plan_that_has_moved_on_is_not_set_back(make_flow: MakeFlow, effect: bool) -> None:
     flow = make_flow(1, mapping=MAPPING)
     flow.omnitron.simulator.fail("status", status=504, method="PATCH", path="/5001/", times=3, effect=effect)
@@ -267,7 +270,7 @@ def test_a_plan_that_has_moved_on_is_not_set_back(make_flow: MakeFlow, effect: b
     assert (flow.state(5001), outcome.gate, len(flow.written())) == ("done", "open", written)
 
 
-@pytest.mark.parametrize("status", ["rejected", "confirmed"])
+@pytest.mark.parametrize("status", ["rejected", thorough("confirmed")])
 def test_a_booked_plan_that_a_colleague_gave_another_status_is_shown_to_a_person(
     make_flow: MakeFlow, status: str
 ) -> None:
@@ -284,7 +287,7 @@ def test_a_booked_plan_that_a_colleague_gave_another_status_is_shown_to_a_person
     assert f"Omnitron shows it as {status} by now" in (flow.row(5001).error or "")
 
 
-@pytest.mark.parametrize("how", ["arrived", "lost write-back"])
+@pytest.mark.parametrize("how", ["arrived", thorough("lost write-back")])
 def test_the_next_state_of_other_settings_is_not_written_to_a_plan_of_before(
     make_flow: MakeFlow, how: str
 ) -> None:
@@ -308,7 +311,7 @@ def test_the_next_state_of_other_settings_is_not_written_to_a_plan_of_before(
 # Nothing was sent, and nobody failed
 
 
-@pytest.mark.parametrize("reference", [None, "documentNumber"])
+@pytest.mark.parametrize("reference", [None, thorough("documentNumber")])
 def test_an_erp_that_does_not_listen_makes_no_doubt_of_do_nothing(
     make_flow: MakeFlow, reference: str | None
 ) -> None:
@@ -333,6 +336,7 @@ def test_an_erp_that_does_not_listen_makes_no_doubt_of_do_nothing(
     flow.erp = usual
 
 
+@pytest.mark.thorough
 def test_runs_in_which_a_plan_waits_for_a_word_are_no_attempts(make_flow: MakeFlow) -> None:
     flow = make_flow(1, mapping=MAPPING, max_attempts=3)
     flow.erp.simulator.fail("drop", times=1)

@@ -839,6 +839,7 @@ class Boasting(Deaf):
         return answer(200, {**document, "count": document["count"] + 1})
 
 
+@pytest.mark.thorough
 def test_lists_that_are_read_twice_count_as_they_were_read_last(make_flow: MakeFlow) -> None:
     made = documents(3)
     simulator = Boasting(made, [one for one in transactions(SEED, made) if one["order"] in (20001, 20002)])
@@ -950,7 +951,7 @@ def test_two_flows_that_run_at_once_map_their_order_once(
 # A plan that has left
 
 
-@pytest.mark.parametrize("how", ["rejected", "deleted"])
+@pytest.mark.parametrize("how", ["rejected", thorough("deleted")])
 @pytest.mark.parametrize("fan_out", [50, 0], ids=["plan by plan", "side by side"])
 def test_a_transaction_whose_failed_plan_was_rejected_in_omnitron_is_mapped(
     make_flow: MakeFlow, how: str, fan_out: int
@@ -1025,6 +1026,7 @@ def test_a_refused_token_for_mappings_stops_the_run(make_flow: MakeFlow) -> None
     assert flow.sent() == []
 
 
+@pytest.mark.thorough
 def test_a_dry_run_shows_the_plans_of_the_other_transactions(
     make_flow: MakeFlow, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,6 +14,7 @@ from include.simulator.wire import Answer
 from tests.harness import MAPPING, Flow
 from tests.integration.conftest import SEED, MakeFlow
 from tests.integration.test_answers import at_once
+from tests.shares import thorough
 
 LOOKUP = {"url": "/documents?plan={{ plan.pk }}", "found_path": "documentNumber", "after_seconds": 0}
 BY_KEY = {"url": "/documents?key={{ key }}", "found_path": "documentNumber", "after_seconds": 0}
@@ -52,8 +53,8 @@ def behind_wrong_path(flow: Flow, answer: Answer) -> None:
 # What was not taken goes to the address as it is
 
 
-@pytest.mark.parametrize("method", ["POST", "GET"])
-@pytest.mark.parametrize("how", ["429", "not arrived"])
+@pytest.mark.parametrize("method", ["POST", thorough("GET")])
+@pytest.mark.parametrize("how", ["429", thorough("not arrived")])
 def test_an_erp_at_a_new_address_gets_what_was_not_taken(make_flow: MakeFlow, how: str, method: str) -> None:
     flow = make_flow(1, mapping=MAPPING, erp__http_method=method)
     flow.http = {"sleep": at_once}
@@ -111,7 +112,8 @@ def test_a_mended_path_gets_what_the_lookup_does_not_find(make_flow: MakeFlow) -
     assert (flow.state(5001), outcome.gate, bookings(flow)) == ("done", "open", 1)
 
 
-@pytest.mark.parametrize("policy", ["hold", "resend"])
+@pytest.mark.parametrize("policy", ["hold", thorough("resend")])
+@pytest.mark.thorough
 def test_a_request_that_is_lost_at_the_new_address_is_the_one_that_is_kept(
     make_flow: MakeFlow, policy: str
 ) -> None:
@@ -144,9 +146,10 @@ def test_another_method_keeps_the_request_as_it_was(make_flow: MakeFlow) -> None
 # One plan's old address stops no other plan
 
 
-@pytest.mark.parametrize("fan_out", [0, 50])
+@pytest.mark.parametrize("fan_out", [0, thorough(50)])
 @pytest.mark.parametrize(
-    "how", ["429", "resend", "not arrived", "lookup", "other method", "held by its script"]
+    "how",
+    ["429", "resend", *map(thorough, ("not arrived", "lookup", "other method", "held by its script"))],
 )
 def test_a_plan_whose_request_is_for_the_old_address_stops_no_neighbours(
     make_flow: MakeFlow, serve: Serve, how: str, fan_out: int
@@ -189,7 +192,7 @@ def test_a_plan_whose_request_is_for_the_old_address_stops_no_neighbours(
         assert bookings(flow) == 0
 
 
-@pytest.mark.parametrize("policy", ["resend", "lookup"])
+@pytest.mark.parametrize("policy", ["resend", thorough("lookup")])
 def test_a_doubt_of_the_old_address_ends_once_the_connection_is_set_back(
     make_flow: MakeFlow, serve: Serve, policy: str
 ) -> None:
@@ -211,7 +214,7 @@ def test_a_doubt_of_the_old_address_ends_once_the_connection_is_set_back(
     assert (flow.state(5001), outcome.gate, bookings(flow)) == ("done", "open", 1)
 
 
-@pytest.mark.parametrize("way", ["edit", "dismiss"])
+@pytest.mark.parametrize("way", [thorough("edit"), "dismiss"])
 def test_a_person_ends_what_was_for_the_old_address(make_flow: MakeFlow, serve: Serve, way: str) -> None:
     flow = make_flow(1, mapping=MAPPING)
     flow.erp.simulator.fail("drop", times=1)
@@ -236,7 +239,7 @@ def test_a_person_ends_what_was_for_the_old_address(make_flow: MakeFlow, serve: 
 # A request that never carried today's key
 
 
-@pytest.mark.parametrize("before", [None, "Idempotency-Key"])
+@pytest.mark.parametrize("before", [None, thorough("Idempotency-Key")])
 @pytest.mark.parametrize("policy", ["resend", "lookup"])
 def test_what_was_sent_without_the_key_is_not_repeated_by_it(
     make_flow: MakeFlow, before: str | None, policy: str
@@ -255,7 +258,7 @@ def test_what_was_sent_without_the_key_is_not_repeated_by_it(
     assert "'X-Request-Id'" in str(flow.row(5001).error)
 
 
-@pytest.mark.parametrize("policy", ["resend", "lookup"])
+@pytest.mark.parametrize("policy", ["resend", thorough("lookup")])
 def test_the_keys_header_is_the_same_in_any_case(make_flow: MakeFlow, policy: str) -> None:
     flow = make_flow(1, mapping=MAPPING)
     flow.erp.simulator.fail("drop", effect=True, times=1)
@@ -339,6 +342,7 @@ def test_a_lookup_beside_the_erp_tells_as_long_as_its_connection_stays(
     assert len(books.simulator.effects) == 1
 
 
+@pytest.mark.thorough
 def test_a_lookup_below_another_base_path_tells_nothing(make_flow: MakeFlow) -> None:
     flow = make_flow(1, mapping=MAPPING, erp__in_doubt="lookup", erp__lookup=LOOKUP, **WITHOUT_KEYS)
     flow.http = {"sleep": at_once}
@@ -352,7 +356,7 @@ def test_a_lookup_below_another_base_path_tells_nothing(make_flow: MakeFlow) -> 
     assert (flow.state(5001), bookings(flow)) == ("in_doubt", 1)
 
 
-@pytest.mark.parametrize("spelling", ["{}/", "{}//"])
+@pytest.mark.parametrize("spelling", ["{}/", thorough("{}//")])
 def test_a_lookup_at_another_spelling_tells(make_flow: MakeFlow, spelling: str) -> None:
     flow = make_flow(1, mapping=MAPPING, **WITHOUT_KEYS)
     flow.erp.simulator.fail("drop", effect=True, times=1)

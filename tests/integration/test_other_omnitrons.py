@@ -19,6 +19,7 @@ from include.simulator import OmnitronSimulator, RunningServer, plans
 from tests.harness import Crash, Flow, Outcome
 from tests.integration.conftest import SEED, MakeFlow
 from tests.integration.test_order_transactions import a_flow, documents, returns
+from tests.shares import thorough
 
 Serve = Callable[[Any], RunningServer[Any]]
 COMPLETED: dict[str, Any] = {
@@ -132,7 +133,7 @@ def test_where_nothing_is_open_a_flow_goes_on_elsewhere(make_flow: MakeFlow, ser
     assert [str(row.state) for row in all_rows(flow)] == ["done"] * 4
 
 
-@pytest.mark.parametrize("next_state", [None, "completed"])
+@pytest.mark.parametrize("next_state", [None, thorough("completed")])
 def test_a_flow_that_writes_no_status_does_not_begin_anew_unasked(
     make_flow: MakeFlow, serve: Serve, next_state: str | None
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_flow_that_writes_no_status_does_not_begin_anew_unasked(
     assert bookings(flow, 5001, 5002) == [1, 1]
 
 
+@pytest.mark.thorough
 def test_an_order_transaction_flow_does_not_begin_anew_unasked(make_flow: MakeFlow) -> None:
     flow = a_flow(make_flow, documents(1))
     flow.run()
@@ -160,6 +162,7 @@ def test_an_order_transaction_flow_does_not_begin_anew_unasked(make_flow: MakeFl
         flow.run()
 
 
+@pytest.mark.thorough
 def test_a_flow_that_writes_no_status_begins_at_another_shop_once_a_person_has_said_so(
     make_flow: MakeFlow, serve: Serve
 ) -> None:
@@ -317,6 +320,7 @@ def test_an_adopted_plan_that_leaves_the_flow_is_left(make_flow: MakeFlow) -> No
     assert (bookings(flow, 5001), flow.state(5001)) == ([0], "left")
 
 
+@pytest.mark.thorough
 def test_an_adopted_plan_of_a_mapped_transaction_is_left(make_flow: MakeFlow) -> None:
     flow = a_flow(make_flow, documents(1), script=UNCHANGED)
     taken_unsent_under_both_names(flow)
@@ -338,6 +342,7 @@ def test_an_adopted_plan_that_was_never_sent_is_looked_up(make_flow: MakeFlow) -
     assert (bookings(flow, 5001), flow.state(5001)) == ([1], "done")
 
 
+@pytest.mark.thorough
 def test_an_adopted_plan_that_was_never_sent_may_be_rejected(make_flow: MakeFlow) -> None:
     flow = make_flow(1, script=UNCHANGED, erp__refusal="failure")
     taken_unsent_under_both_names(flow)
@@ -368,6 +373,7 @@ def passed_under_both_names(make_flow: MakeFlow, **changes: Any) -> Flow:
     return flow
 
 
+@pytest.mark.thorough
 def test_a_generation_that_follows_a_sent_one_is_not_looked_up_by_number(make_flow: MakeFlow) -> None:
     lookup = {"url": "/documents?plan={{ plan.pk }}", "found_path": "documentNumber", "after_seconds": 0}
     flow = passed_under_both_names(make_flow, erp__in_doubt="lookup", erp__lookup=lookup)
@@ -447,7 +453,9 @@ WHILE_THEIRS_WAITED = ("my fetch", "my deliver", "their fetch", "their deliver")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("order", [THEIRS_FIRST, WHILE_MINE_WAITED, MINE_FIRST, WHILE_THEIRS_WAITED])
+@pytest.mark.parametrize(
+    "order", [THEIRS_FIRST, *map(thorough, (WHILE_MINE_WAITED, MINE_FIRST, WHILE_THEIRS_WAITED))]
+)
 def test_homes_that_began_while_the_other_seemed_dead_send_once(
     make_flow: MakeFlow, shared_url: str, kind: dict[str, Any], order: tuple[str, ...]
 ) -> None:
@@ -472,6 +480,7 @@ def test_homes_that_began_while_the_other_seemed_dead_send_once(
     twin.close()
 
 
+@pytest.mark.thorough
 def test_homes_that_a_person_has_told_apart_run_side_by_side(make_flow: MakeFlow, serve: Serve) -> None:
     flow = make_flow(1)
     twin = replace(flow, home="other home", _journal=None)

@@ -265,6 +265,7 @@ def test_a_refusal_that_was_not_judged_in_the_copy_is_doubted(make_flow: MakeFlo
     assert (flow.state(5001), len(flow.erp.simulator.effects_of(5001))) == ("in_doubt", 1)
 
 
+@pytest.mark.thorough
 def test_an_acceptance_that_was_not_judged_in_the_copy_is_judged(make_flow: MakeFlow, backup: Backup) -> None:
     script = responding("return 'continue'")
     flow = make_flow(1, **NO_KEYS, **script)
@@ -279,6 +280,7 @@ def test_an_acceptance_that_was_not_judged_in_the_copy_is_judged(make_flow: Make
     assert (flow.state(5001), len(flow.sent())) == ("done", 1)
 
 
+@pytest.mark.thorough
 def test_a_plan_whose_date_has_no_offset_is_doubted_after_a_restore(
     make_flow: MakeFlow, backup: Backup
 ) -> None:

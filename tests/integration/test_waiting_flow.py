@@ -511,9 +511,9 @@ def test_a_listing_that_shrinks_while_it_is_read_loses_no_plan(make_flow: MakeFl
 
 @pytest.mark.parametrize("fan_out", [0, 50])
 @pytest.mark.parametrize(
-    "change", [{"refund_amount": "1.00"}, {"status": "rejected"}, {"lines": "cancelled"}]
+    "change", [{"refund_amount": "1.00"}, {"status": "rejected"}, thorough({"lines": "cancelled"})]
 )
-@pytest.mark.parametrize("tried_before", [False, True])
+@pytest.mark.parametrize("tried_before", [False, thorough(True)])
 def test_a_repeated_listing_counts(
     make_flow: MakeFlow, journal_url: str, change: dict[str, str], fan_out: int, tried_before: bool
 ) -> None:

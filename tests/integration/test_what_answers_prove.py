@@ -415,10 +415,10 @@ def test_a_gateways_page_is_no_word_of_the_erp(
     "page",
     [
         Answer(200, b"<html>Please sign in</html>", {"Content-Type": "application/xhtml+xml"}),
-        Answer(200, b"<html>Please sign in</html>", {}),
-        Answer(200, b"Please sign in", {"Content-Type": "text/plain"}),
+        thorough(Answer(200, b"<html>Please sign in</html>", {})),
+        thorough(Answer(200, b"Please sign in", {"Content-Type": "text/plain"})),
         Answer(200, b"", {}),
-        Answer(204, b"", {}),
+        thorough(Answer(204, b"", {})),
     ],
     ids=["xhtml", "no type", "text", "empty", "no content"],
 )
@@ -448,16 +448,16 @@ REFUSING = {
     ("more", "state", "status"),
     [
         ({}, "failed", "waiting"),
-        ({"erp__refusal": "failure"}, "failed", "waiting"),
+        thorough({"erp__refusal": "failure"}, "failed", "waiting"),
         ({"erp__refusal": "failure", "erp__rejects": [200, 400]}, "rejected", "rejected"),
-        ({"erp__custom_response": True}, "failed", "waiting"),
+        thorough({"erp__custom_response": True}, "failed", "waiting"),
         (
             responding("return 'failure' if attributes['answer.meaning'] == 'refused' else 'continue'"),
             "rejected",
             "rejected",
         ),
-        (responding("return 'unknown'"), "in_doubt", "waiting"),
-        (responding("return 'do_nothing'"), "in_doubt", "waiting"),
+        thorough(responding("return 'unknown'"), "in_doubt", "waiting"),
+        thorough(responding("return 'do_nothing'"), "in_doubt", "waiting"),
     ],
     ids=["failed", "failure", "listed", "shipped script", "own script", "unknown", "do_nothing"],
 )
