@@ -74,7 +74,12 @@ def parser() -> argparse.ArgumentParser:
     ):
         _decision(_command(commands, name, "deciding", words), reason_required=True)
     _adopt(
-        _command(commands, "adopt", "deciding", "say whether the Omnitron whose plans are open is the one of the Connection")
+        _command(
+            commands,
+            "adopt",
+            "deciding",
+            "say whether the Omnitron of the plans is the Connection's",
+        )
     )
     _export(_command(commands, "export", "looking", "a CSV for the bookkeepers"))
     _prune(_command(commands, "prune", "keeping", "take from the journal what the settings keep no longer"))

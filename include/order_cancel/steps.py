@@ -801,14 +801,9 @@ async def write_to_omnitron(plan: Plan) -> None:
         if left := _misfit(plan, shown):
             _leave(plan, left)
             return
-        await _stored_request(plan)
-        why = _OTHER_CONTENT if await _is_other(plan, shown) else ""
-        untold = word is not None  # else the rejection stands: only the order's transaction is left to do
-        if why or (untold and not plan.made_by_these):
+        if await _is_other(plan, shown):
             row.relation = None
-            raise PlanFailed(
-                f"the ERP refused it, and it is not rejected: {why or 'the settings have changed since'}"
-            )
+            raise PlanFailed(f"the ERP refused it, and it is not rejected: {_OTHER_CONTENT}")
     if word is not None and row.sent_again:
         word = await _still_wanted(plan, word, shown)
     elif word is not None and shown is not None and row.relation is Relation.CONTINUE:

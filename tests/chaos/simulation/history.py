@@ -493,10 +493,10 @@ class History:
         """The tasks of one run in their order."""
         around = self.around(home)
         home.count += 1
-        key, run, began = f"run {home.count}", None, self.world.now
+        key, run, began = f"run {home.count}", None, len(self.world.trail)
         well, run = self.task(home, "login", lambda again: product.login(around, key, params))
         if well:
-            self.rules.runs[run] = (began, self.world.now)
+            self.rules.runs[run] = (began, len(self.world.trail))
         lots: list[int] = []
         if well:
             well, lots = self.task(home, "get_data", lambda again: product.get_data(around, run, params))
@@ -650,7 +650,7 @@ class History:
         self.world.note(f"settings: {what}")
         if what == "mapping":
             self.version += 1
-            self.rules.versions.append((self.world.now, self.version))
+            self.rules.versions.append((len(self.world.trail), self.version))
         elif what == "policy":
             self.policy = draw.choice(("hold", "lookup", "resend"))
         else:

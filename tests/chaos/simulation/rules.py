@@ -146,10 +146,9 @@ class Rules:
     being_resolved: set[int] = field(default_factory=set)  # rows of which a person is saying a word
     released: set[tuple[str, int]] = field(default_factory=set)  # a person said: not arrived
     taken_over: set[str] = field(default_factory=set)  # keys whose sender is gone: bytes may have left
-    runs: dict[int, tuple[float, float]] = field(default_factory=dict)  # when each began, and could be seen
-    versions: list[tuple[float, int]] = field(
-        default_factory=lambda: [(0.0, 1)]
-    )  # of the mapping, since when
+    # After how many entries of the trail each run began and could be seen, and each version of the mapping counted.
+    runs: dict[int, tuple[int, int]] = field(default_factory=dict)
+    versions: list[tuple[int, int]] = field(default_factory=lambda: [(0, 1)])
     default_judged: bool = False  # the answer's status rejects, not a script
     rejected: Counter[str] = field(default_factory=Counter)  # by settings digest
     mapped_versions: dict[str, int] = field(default_factory=dict)  # the mapping's version by settings digest
@@ -188,6 +187,8 @@ class Rules:
         legal = now.state in LEGAL[before.state]
         if before.state in (S.DONE, S.REJECTED) and now.transaction_pk and now.state in _UNMAPPED:
             legal = True
+        if before.state is S.IN_DOUBT and now.state is S.HELD and now.outcome == "not_arrived":
+            legal = True  # the lookup has settled it, and then the run was stopped
         if not legal:
             self.breach("only legal moves", f"plan {now.pk}: {before.state} > {now.state} by {doing}")
         if now.state in (S.WRITTEN_BACK, S.DONE) and before.state not in (S.WRITTEN_BACK, S.DONE):
@@ -338,9 +339,9 @@ class Rules:
             self.breach("repeats only as the policy allows", f"plan {sent.pk}: sent again, the ERP has it")
 
     def _overtaken(self, process: Process) -> bool:
-        """Whether a later run could be seen before this task began (of one instant nobody knows which was first)."""
+        """Whether a later run could be seen when this task began."""
         mine = process.run or 0
-        return any(run > mine and seen < process.began for run, (_, seen) in self.runs.items())
+        return any(run > mine and seen <= process.began_after for run, (_, seen) in self.runs.items())
 
     def _compare_settings(self, sent: Sent) -> None:
         """A new request is made by the settings of the run, or by those of today where the attempt is not its first."""
@@ -351,7 +352,7 @@ class Rules:
         if sent.version is None or known or process.run not in self.runs:
             return
         own_first = not (process.again or self._overtaken(process))
-        since = self.runs[process.run][0] if own_first else process.began
+        since = self.runs[process.run][0] if own_first else process.began_after
         least = max(version for at, version in self.versions if at <= since)
         if sent.version < least:
             self.breach(

@@ -45,6 +45,7 @@ class Process:
         self.frozen_at = -FOREVER  # when it last woke up from a freeze
         self.frozen_seconds = 0.0
         self.began = 0.0
+        self.began_after = 0  # so many entries of the trail: much may happen in one instant
         self.run: int | None = None  # the run that it is a task of
         self.again = False  # Airflow tries it again, or it was cleared
         self.value: Any = None
@@ -106,6 +107,7 @@ class World:
         """Start a process; it runs when the scheduler picks it."""
         process = Process(name, home, mortal)
         process.wake = process.began = self.now
+        process.began_after = len(self.trail)
 
         def run() -> None:
             try:
