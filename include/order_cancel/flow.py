@@ -6,42 +6,40 @@ Each function is one Airflow task; all they need from outside comes in `Surround
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict, TypeVar
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from include.order_cancel import alerts
 from include.order_cancel import erp as erp_system
 from include.order_cancel import omnitron as omnitron_system
-from include.order_cancel import omnitron as read
 from include.order_cancel.adopting import Inside, OtherOmnitron, check_known, check_same
 from include.order_cancel.batch import carry_all
-from include.order_cancel.errors import OrderCancelError, PlanFailed, Problem, SettingsError, StopFlow
+from include.order_cancel.dry_run import DryRun, Preview
+from include.order_cancel.dry_run import run_of as preview_run
+from include.order_cancel.errors import OrderCancelError, Problem, SettingsError, StopFlow
+from include.order_cancel.fetching import Found, fetch, in_words
 from include.order_cancel.http import Endpoint, check_endpoint
 from include.order_cancel.journal import ForeignRun, Journal, OnTheWire
 from include.order_cancel.metrics import Measure, unmeasured
-from include.order_cancel.omnitron import ListingFailed, Omnitron
-from include.order_cancel.params import Params, check_window, moment
-from include.order_cancel.paths import at_path
-from include.order_cancel.placing import Placing
+from include.order_cancel.omnitron import Omnitron
+from include.order_cancel.params import Params, check_window
 from include.order_cancel.restoring import check_not_behind
-from include.order_cancel.rows import FINISHED, Listed, Relation, Row, Run, State
+from include.order_cancel.rows import FINISHED, Relation, Row, Run, State
 from include.order_cancel.scripts.process import Limits, ScriptProcess
 from include.order_cancel.searching import Asked
-from include.order_cancel.secrecy import mask
 from include.order_cancel.settings import DAG_PREFIX, Alert, FlowSettings, from_snapshot
 from include.order_cancel.steps import advance, begin, verdict
-from include.order_cancel.text import json_text, printable
+from include.order_cancel.text import printable
 from include.order_cancel.under_way import Work
-from include.order_cancel.whole_order import MAPPED, NOBODYS, NOT_YET, SETTLED, pks_of, standing
+from include.order_cancel.whole_order import MAPPED, NOBODYS, NOT_YET, SETTLED
 
 log = logging.getLogger("order_cancel")
 
@@ -56,15 +54,10 @@ TITLES = {
     "write_to_omnitron": "Write Data to Omnitron Step",
     "post_script": "Post Script Step",
 }
-_MAPPINGS_AT_ONCE = 16
-_UNREADABLE = "transactions whose mappings cannot be read"
 _SHOWN = 50
 _OPENED_WITHOUT_FAN_OUT = 50
+_DRY_RUN_SHOWS = 10  # where neither a limit nor `fan_out` says
 _WELL = frozenset({State.DONE, State.REJECTED, State.PASSED, State.LEFT, State.DISMISSED})
-
-
-class TooManyPlans(OrderCancelError):
-    """The run found more plans than `omnitron.max_plans` lets it send; nothing was sent."""
 
 
 class GateClosed(OrderCancelError):
@@ -170,9 +163,7 @@ def _telling(around: Surroundings, settings: FlowSettings, journal: Journal, run
 
 
 async def _log_in(around: Surroundings, settings: FlowSettings, journal: Journal) -> None:
-    async with omnitron_system.connect(
-        around.endpoint(settings.omnitron.conn_id), settings.omnitron, journal, **around.http
-    ) as omnitron:
+    async with _omnitron(around, settings, journal) as omnitron:
         await omnitron.login()
     async with erp_system.connect(
         around.endpoint(settings.erp.conn_id), settings.erp, journal, **around.http
@@ -202,9 +193,9 @@ def get_data(around: Surroundings, run_id: int | None, params: Params) -> list[i
             journal.save_snapshot(around.flow, settings.digest, settings.snapshot())
             journal.set_snapshot(run_id, settings.digest)
             with _telling(around, settings, journal, run.run_key):
-                counts, asked_at = asyncio.run(_fetch(around, settings, journal, run, params))
-            lots = _commit(around, settings, journal, run, params, counts, asked_at)
-            log.info("found: %s", _in_words(counts) or "nothing")
+                found = asyncio.run(_fetch(around, settings, journal, run, params))
+            lots = _commit(around, settings, journal, run, params, found)
+            log.info("found: %s", in_words(found.counts) or "nothing")
         else:
             log.info("the plans of this run are fetched already; they stay as they are")
             lots = journal.lots(run_id)
@@ -220,8 +211,7 @@ def _commit(
     journal: Journal,
     run: Run,
     params: Params,
-    counts: Counter[str],
-    asked_at: float | None,
+    found: Found,
 ) -> list[int]:
     endpoint = around.endpoint(settings.omnitron.conn_id)
     try:
@@ -230,8 +220,9 @@ def _commit(
             fan_out=settings.fan_out,
             lots=settings.lots,
             lot_size=around.lot_size,
-            counts=counts,
-            queried_at=asked_at,
+            counts=found.counts,
+            queried_at=found.queried_at,
+            not_kept=found.not_kept,
             limit=params.limit,
             # A run for another name may have begun while nothing was heard of this one.
             check=lambda inside, _: _check_known(
@@ -266,357 +257,28 @@ def _move_last_query(around: Surroundings, queried_at: float) -> None:
 
 async def _fetch(
     around: Surroundings, settings: FlowSettings, journal: Journal, run: Run, params: Params
-) -> tuple[Counter[str], float | None]:
-    placing = _placing(settings, params)
-    counts: Counter[str] = Counter()
-    if params.retry_only:
-        counts += journal.take_open(run, placing)
-        return counts, None
-    async with omnitron_system.connect(
-        around.endpoint(settings.omnitron.conn_id), settings.omnitron, journal, **around.http
-    ) as omnitron:
-        fetching = _Fetching(omnitron, settings, journal, run, placing, counts)
-        named = [*params.plan_ids, *params.resend_ids]
-        if named:
-            left = journal.begin_generations(run, params.resend_ids, "asked for by resend_ids")
-            for pk in left:
-                log.warning("plan %s is not finished: no new generation of it", printable(pk, 60))
-            opened = journal.take_open(run, placing, named)
-            begun = set(params.resend_ids) - set(left)  # sent whatever Omnitron shows them as
-            await fetching.named([pk for pk in named if pk not in begun])
-            counts |= opened  # the same plans, as far as Omnitron shows them
-            return counts, None
-        if settings.omnitron.cancel_status == "order_transaction":
-            await fetching.transactions()
-            counts["plans of other orders"] += omnitron.of_other_orders
-        else:
-            await fetching.listing(_window(around, settings, params))
-        fetching.check_guard(params.max_plans or settings.omnitron.max_plans)
-        opened = journal.take_open(run, placing)
-        counts["again"] += opened.pop("again", 0)
-        counts |= opened  # the listed ones that were not taken are among them
-        if omnitron.incomplete:
-            log.warning(
-                "the listing came out shorter than Omnitron's own count; the last query time stays as it is"
-            )
-            return counts, None
-        return counts, omnitron.first_seen_at
-
-
-def _placing(settings: FlowSettings, params: Params) -> Placing:
-    status = settings.omnitron.cancel_status
-    return Placing(
-        repeat_done=settings.writes_status or status == "order_transaction",
-        repeat_rejected=status not in ("completed", "order_transaction"),
-        ignore_backoff=params.retry_only,
-        named=bool(params.plan_ids or params.resend_ids),
-    )
-
-
-class Window(TypedDict, total=False):
-    """From when to when a `completed` flow asks."""
-
-    modified_after: datetime
-    modified_before: datetime
-
-
-def _window(around: Surroundings, settings: FlowSettings, params: Params) -> Window:
-    """From when to when a `completed` flow asks; other flows have no window."""
-    if settings.omnitron.cancel_status != "completed":
-        return {}
-    window: Window = {}
-    if params.since:
-        window["modified_after"] = moment(params.since)
-    elif (last := around.last_query()) is not None:
-        window["modified_after"] = last - timedelta(seconds=settings.omnitron.overlap_seconds)
-    elif settings.omnitron.start_from is not None:
-        window["modified_after"] = settings.omnitron.start_from
-    if params.until:
-        window["modified_before"] = moment(params.until)
-    log.info("window: %s", ", ".join(f"{name} {at}" for name, at in window.items()) or "none")
-    return window
-
-
-class _Fetching:
-    """Takes what Omnitron lists into the journal, page by page, and counts what it left out."""
-
-    def __init__(
-        self,
-        omnitron: Omnitron,
-        settings: FlowSettings,
-        journal: Journal,
-        run: Run,
-        placing: Placing,
-        counts: Counter[str],
-    ) -> None:
-        self.omnitron, self.settings, self.journal, self.run = omnitron, settings, journal, run
-        self.placing, self.counts = placing, counts
-        self._unchecked: set[str] = set()
-
-    async def listing(self, window: Window) -> None:
-        async for page in self.omnitron.list_plans(**window, anew=self._anew):
-            self._take(page)
-
-    def _anew(self) -> None:
-        """The list is read once more: what it shows then counts, once."""
-        self.journal.begin_listing(self.run)
-        self.counts.clear()
-        self.omnitron.of_other_orders = 0
-
-    async def named(self, pks: Sequence[str]) -> None:
-        for pk in pks:
-            document = await self.omnitron.plan(pk)
-            if document is None:
-                log.warning("Omnitron knows no plan %s", printable(pk, 60))
-                self.counts["unknown"] += 1
-            else:
-                self._take([document], known=self._known(document))
-
-    def _known(self, document: dict[str, Any]) -> dict[str, Any]:
-        """The document as the journal has it where it says the same: one plan's page may show more than a listing."""
-        pk = str(document["pk"])
-        rows = [row for row in self.journal.generations(self.run.flow, pk) if row.host == self.run.host]
-        body = self.journal.body(rows[-1].id, "document") if rows else None
-        found = None if body is None else json.loads(body.content)
-        return found if found is not None and read.same_to_the_line(found, document) else document
-
-    async def transactions(self) -> None:
-        async for page in self.omnitron.transactions(_transactions_since(self.settings), self._anew):
-            pks = [str(transaction["pk"]) for transaction in page]
-            known = self.journal.known_transactions(self.run.host, self.run.flow, pks)
-            self.counts["settled transactions"] += len(known)
-            await self._open_transactions([t for t in page if str(t["pk"]) not in known])
-
-    async def _open_transactions(self, page: list[dict[str, Any]]) -> None:
-        places = asyncio.Semaphore(_MAPPINGS_AT_ONCE)
-
-        async def is_mapped(transaction: dict[str, Any]) -> bool | None:
-            async with places:
-                return await _is_mapped(self.omnitron, transaction)
-
-        mapped = await asyncio.gather(*(is_mapped(transaction) for transaction in page))
-        done = [str(transaction["pk"]) for transaction, yes in zip(page, mapped, strict=True) if yes]
-        self.journal.note_transactions(self.run.host, self.run.flow, done, "mapped")
-        self.counts[_UNREADABLE] += mapped.count(None)
-        for transaction, yes in zip(page, mapped, strict=True):
-            if yes is False:
-                await self._plans_of(transaction)
-
-    async def _plans_of(self, transaction: dict[str, Any]) -> None:
-        order = at_path(transaction, self.settings.omnitron.api.transactions.order_path)
-        if order is None:
-            self.counts["transactions without an order"] += 1
-            return
-        documents = await self._listed_of(order)
-        if not documents:
-            self.counts["transactions without plans, left"] += 1
-        pk = str(transaction["pk"])
-        fitting = [doc for doc in documents if read.misfit(doc, self.settings.omnitron) is None]
-        if await self._rests(pk, fitting, str(order)):
-            documents = [doc for doc in documents if doc not in fitting]
-        self._take(documents, pk, str(order))
-
-    async def _listed_of(self, order: object) -> list[dict[str, Any]]:
-        documents: list[dict[str, Any]] = []
-        others = self.omnitron.of_other_orders
-
-        def anew() -> None:
-            documents.clear()
-            self.omnitron.of_other_orders = others
-
-        async for page in self.omnitron.list_plans(order=order, anew=anew):
-            documents += page
-        return documents
-
-    async def _rests(self, transaction: str, fitting: Sequence[dict[str, Any]], order: str) -> bool:
-        """Whether a transaction, of whose plans this flow has nothing left to send, needs nothing of this run.
-
-        It waits for another plan of its order, or has one that was not delivered.
-        """
-        host, flow = self.run.host, self.run.flow
-        shown = [listed(doc) for doc in fitting]
-        rows = {row.pk: row for row in self.journal.carried(host, flow, pks_of(fitting)) if row.flow == flow}
-        if not shown or not all(_is_over(rows.get(plan.pk), plan) for plan in shown):
-            return False
-        try:
-            plans = await self.omnitron.plans_of_order(order, shown[0].pk)
-        except PlanFailed as error:
-            log.warning("transaction %s: %s", printable(transaction, 60), printable(str(error), 500))
-            return False  # the plan's own task asks again, and fails
-        everywhere = self.journal.carried(host, flow, pks_of(plans))
-        found = standing(plans, everywhere, self.settings.omnitron.api.words)
-        if found.waits:
-            if found.unclaimed and any(row.state is State.DONE for row in rows.values()):
-                return False  # the plan's own task says so, and the gate
-            self.counts["transactions held back"] += 1
-            log.warning("transaction %s is not mapped yet: %s", printable(transaction, 60), found.waits)
-        elif not found.delivered:
-            self.journal.note_transactions(host, flow, [transaction], SETTLED)
-            self.counts["settled transactions"] += 1
-        return bool(found.waits) or not found.delivered
-
-    def check_guard(self, most: int) -> None:
-        """Refuse a batch larger than `most`: a wrong filter must not send years of refunds. Raises TooManyPlans.
-
-        What is finished here does not count: else no run of a window that a person has let through would pass.
-        """
-        number, oldest = self.journal.size(self.run)
-        if number <= most:
-            return
-        self.journal.forget_listing(self.run)
-        raise TooManyPlans(
-            f"flow {self.run.flow}: {number} plans in status {self.settings.omnitron.cancel_status} were found, "
-            f"the oldest of {oldest or 'unknown date'}; omnitron.max_plans allows {most}. Nothing was sent. "
-            "If that many are right, trigger the flow by hand with the Param max_plans"
-        )
-
-    def _take(
-        self,
-        documents: Sequence[dict[str, Any]],
-        transaction: str | None = None,
-        order: str | None = None,
-        known: dict[str, Any] | None = None,
-    ) -> None:
-        fitting = []
-        for document in documents:
-            why = read.misfit(document, self.settings.omnitron)
-            if why is not None:
-                self.counts["not fitting"] += 1
-                log.warning("plan %s is not sent: %s", printable(str(document.get("pk")), 60), why)
-                continue
-            self._warn_unchecked(document)
-            fitting.append(listed(known or document, transaction, order))
-        if fitting:
-            self.counts += self.journal.take_page(self.run, fitting, self.placing)
-
-    def _warn_unchecked(self, document: dict[str, Any]) -> None:
-        new = set(read.unchecked(document, self.settings.omnitron)) - self._unchecked
-        if new:
-            self._unchecked |= new
-            log.warning("Omnitron's plans do not show %s; its filter is trusted", ", ".join(sorted(new)))
-
-
-async def _is_mapped(omnitron: Omnitron, transaction: dict[str, Any]) -> bool | None:
-    """Whether Omnitron shows a mapping of the transaction; None where its mappings cannot be read, as is warned of."""
-    try:
-        return bool(await omnitron.mappings(transaction["pk"]))
-    except ListingFailed as error:
-        log.warning("%s; it is left for this run", printable(str(error), 500))
-        return None
-
-
-def _is_over(row: Row | None, plan: Listed) -> bool:
-    """Whether the flow has carried the plan, as it is now, to an end."""
-    return (
-        row is not None and row.finished and row.state is not State.LEFT and row.digest in ("", plan.digest)
-    )
-
-
-def listed(document: dict[str, Any], transaction: str | None = None, order: str | None = None) -> Listed:
-    """What the journal keeps of a plan document; `order`: by what its transaction names it.
-
-    Lengths are the journal's columns'.
-    """
-    created = document.get("created_date")
-    return Listed(
-        pk=_cut(str(document["pk"]), 64) or "",
-        document=json_text(document),
-        digest=read.content_digest(document),
-        order_number=_cut(read.order_number(document), 255),
-        order_pk=_cut(order or read.order_pk(document), 64),
-        amount=_cut(read.amount_of(document), 64),
-        currency=_cut(read.currency_of(document), 16),
-        plan_type=_cut(read.plan_type_of(document), 64),
-        plan_date=_cut(created if isinstance(created, str) else None, 64),
-        transaction_pk=transaction,
-    )
-
-
-def _cut(value: str | None, limit: int) -> str | None:
-    return None if value is None else printable(value, limit - 1)
+) -> Found:
+    async with _omnitron(around, settings, journal) as omnitron:
+        return await fetch(omnitron, settings, journal, run, params, around.last_query)
 
 
 async def _dry_run(around: Surroundings, settings: FlowSettings, journal: Journal, params: Params) -> None:
-    limit = params.limit or settings.fan_out or 10
-    limits = Limits(**settings.scripts.model_dump())
-    endpoint = around.endpoint(settings.erp.conn_id)
-    failed = shown = 0
+    preview = Preview(journal)
+    run = preview_run(around.flow, around.endpoint(settings.omnitron.conn_id).identity, journal.now())
     async with (
-        omnitron_system.connect(
-            around.endpoint(settings.omnitron.conn_id), settings.omnitron, journal, **around.http
-        ) as omnitron,
-        ScriptProcess(limits) as scripts,
+        _omnitron(around, settings, journal) as omnitron,
+        ScriptProcess(Limits(**settings.scripts.model_dump())) as scripts,
     ):
-        async for document in _dry_documents(around, settings, params, omnitron):
-            if shown == limit:
-                log.info("more plans were found; only %d are shown", limit)
-                break
-            shown += 1
-            name = f"{read.order_number(document) or '-'} / {document['pk']}"
-            try:
-                request = await _prepared(settings, endpoint, scripts, document)
-            except PlanFailed as error:
-                failed += 1
-                log.error("[%s] %s", printable(name, 120), printable(str(error), 2000))
-            else:
-                body = mask((request.body or b"").decode(), endpoint.secrets)
-                url = mask(request.url, endpoint.secrets)
-                log.info(
-                    "[%s] would send %s %s %s",
-                    printable(name, 120),
-                    request.method,
-                    printable(url, 2000),
-                    printable(body, 4000),
-                )
-    log.info("dry run: %d plans prepared, %d of them failed; nothing was sent or stored", shown, failed)
+        found = await fetch(omnitron, settings, preview, run, params, around.last_query)
+        dry = DryRun(settings, journal, omnitron, scripts, around.endpoint(settings.erp.conn_id))
+        await dry.show(preview.plans(), found, params.limit or settings.fan_out or _DRY_RUN_SHOWS)
 
 
-async def _dry_documents(
-    around: Surroundings, settings: FlowSettings, params: Params, omnitron: Omnitron
-) -> AsyncIterator[dict[str, Any]]:
-    if params.plan_ids:
-        for pk in params.plan_ids:
-            if (document := await omnitron.plan(pk)) is not None:
-                yield document
-        return
-    async for page in _dry_pages(around, settings, params, omnitron):
-        for document in page:
-            if read.misfit(document, settings.omnitron) is None:
-                yield document
-
-
-async def _dry_pages(
-    around: Surroundings, settings: FlowSettings, params: Params, omnitron: Omnitron
-) -> AsyncIterator[list[dict[str, Any]]]:
-    if settings.omnitron.cancel_status != "order_transaction":
-        async for plans in omnitron.list_plans(**_window(around, settings, params)):
-            yield plans
-        return
-    async for transactions in omnitron.transactions(_transactions_since(settings)):
-        for transaction in transactions:
-            order = at_path(transaction, settings.omnitron.api.transactions.order_path)
-            if order is not None and await _is_mapped(omnitron, transaction) is False:
-                async for plans in omnitron.list_plans(order=order):
-                    yield plans
-
-
-def _transactions_since(settings: FlowSettings) -> datetime:
-    since = settings.omnitron.transactions_since
-    if since is None:
-        raise SettingsError([Problem("omnitron.transactions_since", "is required for order_transaction")])
-    return since
-
-
-async def _prepared(settings: FlowSettings, endpoint: Endpoint, scripts: ScriptProcess, document: Any) -> Any:
-    attributes = {"channel_type": settings.omnitron.channel_type}
-    if settings.script is not None:
-        result = await scripts.run("script", settings.script.text, document, attributes)
-        if result.refused:
-            raise PlanFailed("the script chose REL_FAILURE")
-        document = result.result
-    if settings.mapping is not None:
-        document = await scripts.map(settings.mapping.text, document)
-    return erp_system.build_request(settings.erp, endpoint, document, "dry-run")
+def _omnitron(
+    around: Surroundings, settings: FlowSettings, journal: Journal
+) -> AbstractAsyncContextManager[Omnitron]:
+    endpoint = around.endpoint(settings.omnitron.conn_id)
+    return omnitron_system.connect(endpoint, settings.omnitron, journal, **around.http)
 
 
 # bulk
@@ -816,7 +478,7 @@ def _table(
         name: number for name, number in run.counts.items() if name not in ("new", "again", "repeated")
     }
     if left_out:
-        lines += ["", f"not taken: {_in_words(left_out)}"]
+        lines += ["", f"not taken: {in_words(left_out)}"]
     if stopped:
         lines += ["", f"the run was stopped: {stopped}"]
     if open_rows:
@@ -879,14 +541,13 @@ def _reasons(journal: Journal, run_id: int, stopped: str | None) -> list[str]:
     for (state, _), number in bad.items():
         by_state[state] += number
     if by_state:
-        reasons.append(_in_words(by_state))
+        reasons.append(in_words(by_state))
     reasons += [
         f"{row.name}: {row.state}" + (f": {printable(row.error, 200)}" if row.error else "")
         for row in rows
         if not _good(row.state, row.relation or "")
     ]
-    if unreadable := journal.run(run_id).counts.get(_UNREADABLE):
-        reasons.append(f"{unreadable} {_UNREADABLE}")
+    reasons += journal.run(run_id).not_kept
     stuck = [why for what, why in _unmapped(journal, run_id) if what == NOBODYS]
     return reasons + [f"not mapped: {printable(why, 300)}" for why in stuck[:_SHOWN]]
 
@@ -918,7 +579,3 @@ def _tell_after_run(
 
 def _good(state: State, relation: str) -> bool:
     return state in _WELL or (state is State.HELD and relation == Relation.DO_NOTHING)
-
-
-def _in_words(counts: Any) -> str:
-    return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()) if number)

@@ -115,6 +115,7 @@ _ATTRIBUTES = _MOVED.index("attributes")
 
 # The home of a run that stands for a restore of the journal.
 RESTORES = "restores"
+_NOT_KEPT = "not kept"  # stands beside the counts
 _MADE_BEFORE = "it is not known whether the ERP took it: it was made before the journal was restored"
 
 
@@ -388,6 +389,22 @@ class Journal:
         self._keep_statistics(len(page))
         return counts
 
+    def looked_up(self, run: Run, pks: Sequence[str]) -> tuple[dict[str, Row], set[int]]:
+        """The newest generation of these plans by number, and the ids of those that another live run has.
+
+        As `take_page` finds them, but nothing is locked or written.
+        """
+        with self._reading() as connection:
+            now = self._now(connection)
+            rows = self._newest(connection, run, pks, lock=False)
+            busy = self._claimed_elsewhere(connection, run.id, rows.values(), now)
+            return rows, busy | self._leased_elsewhere(connection, run.id, rows.values(), now)
+
+    def restored_before(self, run: Run) -> datetime | None:
+        """Plans that were made before may have been sent under a journal that was lost; None: it never was."""
+        with self._reading() as connection:
+            return self._restored_before(connection, run)
+
     def _compared_documents(
         self, connection: Connection, page: Sequence[Listed], known: Mapping[str, Row]
     ) -> dict[int, str]:
@@ -534,6 +551,7 @@ class Journal:
         lots: int,
         counts: Mapping[str, int],
         queried_at: float | None,
+        not_kept: Sequence[str] = (),
         limit: int | None = None,
         lot_size: int = 1,
         check: Check | None = None,
@@ -542,7 +560,7 @@ class Journal:
 
         A larger batch gets one lot for each `lot_size` plans that it begins, at most `lots`. Where another task of the
         run was quicker (a retry, of one that slept), all stays as that one left it, the time of its question too.
-        Raises what `check` raises.
+        `not_kept`: see `Run`. Raises what `check` raises.
         """
         with self._writing() as connection:
             if self._is_frozen(connection, run.id):
@@ -572,7 +590,8 @@ class Journal:
             )
             if limit is not None:
                 self._drop_members(connection, run, and_(*in_run, members.c.position >= limit))
-            values = {"committed": True, "counts": json.dumps(dict(counts)), "queried_at": queried_at}
+            told = {**counts, _NOT_KEPT: list(not_kept)} if not_kept else dict(counts)
+            values = {"committed": True, "counts": json.dumps(told), "queried_at": queried_at}
             connection.execute(update(runs).where(runs.c.id == run.id).values(**values))
         return list(range(parts)) if bulk else []
 
@@ -718,13 +737,16 @@ class Journal:
             self._restores[run.id] = datetime.fromisoformat(json.loads(found)["before"]) if found else None
         return self._restores[run.id]
 
-    def _newest(self, connection: Connection, run: Run, pks: Sequence[str]) -> dict[str, Row]:
+    def _newest(
+        self, connection: Connection, run: Run, pks: Sequence[str], *, lock: bool = True
+    ) -> dict[str, Row]:
         found: dict[str, Row] = {}
         for part in _chunks(list(pks)):
             question = select(plans).where(
                 plans.c.host == run.host, plans.c.flow == run.flow, plans.c.pk.in_(part)
             )
-            for record in connection.execute(self._locked(question.order_by(plans.c.id))):
+            question = question.order_by(plans.c.id)
+            for record in connection.execute(self._locked(question) if lock else question):
                 if record.pk not in found or record.generation > found[record.pk].generation:
                     found[record.pk] = _row(record)
         return found
@@ -1642,7 +1664,7 @@ def _run(found: Any) -> Run:
         name: value for name, value in found._mapping.items() if name not in ("alive_until", "next_turn_at")
     }
     values["params"], values["counts"] = json.loads(values["params"]), json.loads(values["counts"])
-    return Run(**values)
+    return Run(**values, not_kept=tuple(values["counts"].pop(_NOT_KEPT, ())))
 
 
 def _body(found: Any) -> Body:

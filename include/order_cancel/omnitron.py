@@ -1,7 +1,7 @@
 """Omnitron in its own words: list the plans, read one, write a status back, map a transaction.
 
 Names, paths and words come from the API profile, since parts of the API are assumptions. Documents are read
-defensively: a plan needs its `pk` and nothing else.
+defensively: a plan needs its number and nothing else.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import hashlib
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, TypeGuard
-from urllib.parse import SplitResult, quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urljoin, urlsplit
 
 from include.order_cancel.errors import PlanFailed, RetryLater, StopFlow
 from include.order_cancel.http import (
@@ -31,8 +32,8 @@ from include.order_cancel.http import (
     server_time,
 )
 from include.order_cancel.identity import host_of
-from include.order_cancel.paths import in_answer
-from include.order_cancel.profile import Profile, fill_body, fill_path, query_text
+from include.order_cancel.paths import at_path, in_answer
+from include.order_cancel.profile import Plans, Profile, Transactions, fill_body, fill_path, query_text
 from include.order_cancel.resting import Store
 from include.order_cancel.settings import OmnitronSettings
 from include.order_cancel.text import UNPRINTABLE, printable
@@ -45,6 +46,8 @@ JSON_BODY = {"Content-Type": "application/json"}
 _EXPIRES_PATH = "expires_in"  # no answer is known to hold it; where one does, it is believed
 _REFUSED_MOVES = frozenset({400, 406, 409, 422})
 _CONTAINERS = (dict, list)
+LONGEST_NUMBER = 63  # the journal's columns hold 64, and a longer text was once kept as 63 and an ellipsis
+_EARLIEST = timezone(timedelta(hours=14))  # where a clock's hands show a time first
 # What changes in a plan without changing what the ERP is told.
 VOLATILE = frozenset({"status", "cancel_status", "modified_date", "modified_by", "external_status"})
 
@@ -54,7 +57,7 @@ class ListingFailed(RetryLater):
 
 
 class BadListing(StopFlow):
-    """A listing makes no sense: not JSON, pages that repeat, a next page on another host, a refused query."""
+    """A listing makes no sense: not JSON, pages that repeat, a next page of something else, a refused query."""
 
 
 class WriteBackRefused(PlanFailed):
@@ -121,12 +124,12 @@ def token_in(answer: Answer, path: str, expires_path: str, where: str) -> Given:
 class Omnitron:
     """The calls of the flow, each with the token; one that may be valid no more is renewed, and the call repeated once.
 
-    `first_seen_at` is the moment just before the first listing began, in seconds since the epoch by
-    Omnitron's clock where its answers tell it. `without_pk` counts listed documents that carry no `pk`:
-    they are dropped. `incomplete` tells that a listing, read twice, stayed shorter than Omnitron's own
-    count of it. `of_other_orders` counts plans that a list of one order's plans showed besides: Omnitron
-    may ignore that filter. Any call may raise StopFlow (refused token, open breaker) and JournalDown (the token's
-    store).
+    `first_seen_at` is the moment just before the first listing began, in seconds since the epoch: the earlier one
+    of what Omnitron's answer tells and of our own clock. `without_pk` counts listed plans without a usable number,
+    `transactions_without_pk` such transactions: they are dropped. `incomplete` tells that a listing, read twice,
+    stayed shorter than Omnitron's own count of it. `of_other_orders` counts plans that a list of one order's plans
+    showed besides: Omnitron may ignore that filter. Any call may raise StopFlow (refused token, open breaker) and
+    JournalDown (the token's store).
     """
 
     def __init__(self, caller: Caller, tokens: Tokens, settings: OmnitronSettings) -> None:
@@ -134,11 +137,30 @@ class Omnitron:
         self.settings = settings
         self.profile: Profile = settings.api
         self.first_seen_at: float | None = None
-        self.without_pk = 0
         self.incomplete = False
         self.of_other_orders = 0
+        self._without_pk: Counter[str] = Counter()
         self._order_untold = False
         self._tokens = tokens
+
+    @property
+    def without_pk(self) -> int:
+        """How many listed plans carried no usable number, entries that are no object included."""
+        return self._without_pk[self.profile.plans.path]
+
+    @property
+    def transactions_without_pk(self) -> int:
+        """How many listed transactions carried no usable number."""
+        return self._without_pk[self.profile.transactions.path]
+
+    def forget_counts(self) -> None:
+        """All is listed once more: what was counted so far does not count."""
+        self.of_other_orders = 0
+        self._without_pk.clear()
+
+    def number_of(self, document: Any) -> str | None:
+        """The number of a plan's document, by the profile; see `pk_of`."""
+        return pk_of(document, self.profile.plans.pk)
 
     async def login(self) -> None:
         """Make sure that there is a token, the stored one or a new one. Raises LoginFailed."""
@@ -169,7 +191,7 @@ class Omnitron:
             )
             if value
         }
-        async for page in self._pages(names.path, params, anew):
+        async for page in self._pages(names, params, anew):
             yield page if order is None else self._of_order(page, str(order))
 
     async def plans_of_order(self, order: str, known: str) -> list[dict[str, Any]]:
@@ -181,7 +203,7 @@ class Omnitron:
         alone = Omnitron(self.caller, self._tokens, self.settings)  # its counts are of this list only
         names = self.profile.plans
         try:
-            found = [plan async for page in alone._pages(names.path, {names.order: order}) for plan in page]
+            found = [plan async for page in alone._pages(names, {names.order: order}) for plan in page]
         except (ListingFailed, BadListing) as error:
             raise PlanFailed(f"{told}: {error}; it is asked again by the next run") from None
         if alone.without_pk:
@@ -191,7 +213,7 @@ class Omnitron:
                 f"{told}: there are fewer than Omnitron counts; it is asked again by the next run"
             )
         plans = self._of_order(found, order)
-        if known.strip() not in map(pk_of, plans) and await self.plan(known) is not None:
+        if known.strip() not in map(self.number_of, plans) and await self.plan(known) is not None:
             raise PlanFailed(f"{told}: plan {_named(known)} of it is not among them")
         return plans
 
@@ -205,7 +227,7 @@ class Omnitron:
         names = self.profile.transactions
         params = {names.type: names.type_word, names.since: iso(since)}
         params |= {name: query_text(value) for name, value in names.extra.items()}
-        async for page in self._pages(names.path, params, anew):
+        async for page in self._pages(names, params, anew):
             yield page
 
     async def plan(self, pk: object) -> dict[str, Any] | None:
@@ -215,7 +237,7 @@ class Omnitron:
         if answer.status == 404 and answer.is_json:
             return None
         document = self._json_of(answer, f"{told} cannot be read")
-        if not isinstance(document, dict) or pk_of(document) != str(pk).strip():
+        if not isinstance(document, dict) or self.number_of(document) != str(pk).strip():
             raise PlanFailed(f"{told} cannot be read: the answer is not this plan")
         return document
 
@@ -303,7 +325,7 @@ class Omnitron:
         return params | {name: query_text(value) for name, value in names.extra.items()}
 
     async def _pages(
-        self, path: str, params: Mapping[str, str], anew: Callable[[], None] | None = None
+        self, names: Plans | Transactions, params: Mapping[str, str], anew: Callable[[], None] | None = None
     ) -> AsyncIterator[list[dict[str, Any]]]:
         """New documents page by page.
 
@@ -312,26 +334,28 @@ class Omnitron:
         they are by then.
         """
         seen: set[str] = set()
+        without_pk = self._without_pk[names.path]
         for reading in range(2):
+            self._without_pk[names.path] = without_pk
             if reading and anew is not None:
                 seen.clear()
                 anew()
-            listing = _Listing(self, path, params)
+            listing = _Listing(self, names, params)
             async for rows in listing.pages():
-                new = self._unseen(rows, seen)
+                new = self._unseen(rows, seen, names)
                 if new:
                     yield new
             if not listing.has_gaps:
                 return
-            log.info("the listing of %s may have gaps: it changed while it was read", path)
+            log.info("the listing of %s may have gaps: it changed while it was read", names.path)
         self.incomplete = self.incomplete or listing.is_short
 
-    def _unseen(self, rows: list[Any], seen: set[str]) -> list[dict[str, Any]]:
+    def _unseen(self, rows: list[Any], seen: set[str], names: Plans | Transactions) -> list[dict[str, Any]]:
         new = []
         for row in rows:
-            pk = pk_of(row)
+            pk = pk_of(row, names.pk)
             if pk is None:
-                self.without_pk += 1
+                self._without_pk[names.path] += 1
             elif pk not in seen:
                 seen.add(pk)
                 new.append(row)
@@ -339,7 +363,7 @@ class Omnitron:
 
     async def _counted(self, params: Mapping[str, str], told: str) -> int:
         try:
-            return sum([len(page) async for page in self._pages(self.profile.plans.path, params)])
+            return sum([len(page) async for page in self._pages(self.profile.plans, params)])
         except ListingFailed as error:
             raise PlanFailed(f"{told}: {error}") from None
 
@@ -395,11 +419,12 @@ class Omnitron:
 class _Listing:
     """One pass over the pages of a list; afterwards it tells whether documents may have been missed."""
 
-    def __init__(self, omnitron: Omnitron, path: str, params: Mapping[str, str]) -> None:
+    def __init__(self, omnitron: Omnitron, names: Plans | Transactions, params: Mapping[str, str]) -> None:
         self._omnitron = omnitron
         self._limit = omnitron.settings.page_size
         self._names = omnitron.profile.plans
-        self._path = path
+        self._path, self._pk = names.path, names.pk
+        self._warned = False
         self._params = {**params, self._names.limit: str(self._limit)}
         self._seen: set[str] = set()
         self._rows = 0
@@ -447,11 +472,12 @@ class _Listing:
 
     async def _read(self, url: str, number: int) -> Any:
         """The page's JSON, None for a later page that is not there any more."""
+        asked_at = self._omnitron.caller.clock()
         try:
             answer = await self._omnitron.ask(Request("GET", url))
         except (NotSent, OutcomeUnknown) as error:
             raise ListingFailed(f"page {number} of {self._path}: {error}") from None
-        self._note_time(answer)
+        self._note_time(answer, asked_at)
         if answer.status == 404 and number > 1:
             self._shrank = self._count is not None
             return None
@@ -468,11 +494,13 @@ class _Listing:
             raise BadListing(f"{told} is neither a list nor an object")
         return document
 
-    def _note_time(self, answer: Answer) -> None:
+    def _note_time(self, answer: Answer, asked_at: float) -> None:
+        """The header's clock may be a balancer's, and ahead; what changes after that moment is listed again."""
         if self._omnitron.first_seen_at is None:
-            now = server_time(answer)
-            now = self._omnitron.caller.clock() if now is None else now
-            self._omnitron.first_seen_at = now - answer.seconds
+            theirs = server_time(answer)
+            self._omnitron.first_seen_at = (
+                asked_at if theirs is None else min(asked_at, theirs - answer.seconds)
+            )
 
     def _rows_of(self, document: Any) -> list[Any]:
         rows = document.get("results") if isinstance(document, dict) else document
@@ -483,7 +511,7 @@ class _Listing:
     def _note(self, rows: list[Any]) -> bool:
         before = len(self._seen)
         self._rows += len(rows)
-        self._seen.update(pk for row in rows if (pk := pk_of(row)) is not None)
+        self._seen.update(pk_of(row, self._pk) or f"no number: {json.dumps(row)}" for row in rows)
         return len(self._seen) > before
 
     def _watch_count(self, count: object) -> None:
@@ -493,19 +521,33 @@ class _Listing:
         self._count = count
 
     def _next_of(self, document: dict[str, Any]) -> str | None:
-        """The next page, asked on our own origin: behind a proxy Omnitron may believe that it speaks http."""
+        """The next page, asked at our own address of the list: only the query of `next` is taken.
+
+        A proxy in front of Omnitron has another scheme, host or base path than `next` names.
+        """
         following = document.get("next")
         if not following:
             return None
-        endpoint = self._omnitron.caller.endpoint
-        parts = _split(following)
-        base = urlsplit(endpoint.base_url)
-        if parts is None or (parts.netloc and host_of(parts.hostname or "") != host_of(base.hostname or "")):
+        own = self._url(1)
+        parts = _split(urljoin(own, following)) if _split(following) is not None else None
+        if parts is None or not parts.query or not _plain(parts.path).endswith(_plain(self._path)):
             raise BadListing(
-                f"{self._path} names a next page that is not on {endpoint.host}; it was not asked"
+                f"{self._path} names a next page that is none of this list; it was not asked. "
+                f"`next` is {printable(str(following), 300)}"
             )
-        path = parts.path or urlsplit(self._url(1)).path
-        return Endpoint("", f"{base.scheme}://{base.netloc}").url(f"{path}?{parts.query}")
+        self._warn_of_another_place(parts, urlsplit(own))
+        return self._omnitron.caller.endpoint.url(f"{self._path}?{parts.query}")
+
+    def _warn_of_another_place(self, following: SplitResult, own: SplitResult) -> None:
+        named = host_of(following.hostname or ""), _plain(following.path)
+        if named == (host_of(own.hostname or ""), _plain(own.path)) or self._warned:
+            return
+        self._warned = True
+        log.warning(
+            "the next page of %s is said to be at %s%s; it is asked where the Connection points to, %s%s",
+            self._path,
+            *(printable(part, 200) for part in (following.netloc, following.path, own.netloc, own.path)),
+        )
 
     def _end_of_loop(self) -> None:
         if self._count is not None and len(self._seen) < self._count:
@@ -552,10 +594,25 @@ def status_word_of(settings: OmnitronSettings) -> str:
     return settings.api.word(name)
 
 
-def pk_of(document: Any) -> str | None:
-    """The `pk` as text, None where there is none that could stand in a path."""
-    pk = _id(document.get("pk")) if isinstance(document, dict) else None
-    return None if pk is None or pk in (".", "..") or UNPRINTABLE.search(pk) else pk
+def pk_of(document: Any, path: str = "pk") -> str | None:
+    """The number at `path` as text; None where none stands there that could stand in an address and in the journal.
+
+    It is a text that is not blank, or a whole number; printable, and not longer than LONGEST_NUMBER.
+    """
+    shown = at_path(document, path) if isinstance(document, dict) else None
+    pk = _id(shown)
+    return pk if pk is not None and is_usable(str(shown)) else None
+
+
+def is_usable(number: str) -> bool:
+    """Whether a number can stand in an address and, uncut, in the journal."""
+    unfit = UNPRINTABLE.search(number) or number.strip() in (".", "..")
+    return not unfit and len(number) <= LONGEST_NUMBER
+
+
+def shown_number(document: Mapping[str, Any], path: str = "pk") -> str:
+    """The number at `path` as the journal keeps it: blanks around it included."""
+    return printable(str(at_path(document, path)), LONGEST_NUMBER)
 
 
 def order_number(document: Mapping[str, Any]) -> str | None:
@@ -565,12 +622,12 @@ def order_number(document: Mapping[str, Any]) -> str | None:
 
 def order_pk(document: Mapping[str, Any]) -> str | None:
     """The order's pk; `order` may be an object or the pk itself."""
-    return _id_or_own(document.get("order"))
+    return id_or_own(document.get("order"))
 
 
 def channel_of(document: Mapping[str, Any]) -> str | None:
     """The channel's pk; `order.channel` may be an object or the pk itself."""
-    return _id_or_own(_order(document).get("channel"))
+    return id_or_own(_order(document).get("channel"))
 
 
 def channel_type_of(document: Mapping[str, Any]) -> str | None:
@@ -598,6 +655,18 @@ def plan_type_of(document: Mapping[str, Any]) -> str | None:
 def modified_of(document: Mapping[str, Any]) -> str | None:
     """When the plan was changed last, as written."""
     return _text(document.get("modified_date"))
+
+
+def earliest(date: object) -> datetime | None:
+    """The earliest moment that a date may mean, None where it is not readable.
+
+    Without an offset it may be any shop's local time.
+    """
+    try:
+        found = datetime.fromisoformat(date) if isinstance(date, str) else None
+        return found and (found if found.tzinfo else found.replace(tzinfo=_EARLIEST)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def content_digest(document: Any) -> str:
@@ -631,7 +700,7 @@ def _same(known: Any, shown: Any, left_out: frozenset[str]) -> bool:
         pairs = zip(known, shown, strict=False)
         return len(known) == len(shown) and all(_same(one, other, left_out) for one, other in pairs)
     if isinstance(known, dict) != isinstance(shown, dict):
-        return _id_or_own(known) is not None and _id_or_own(known) == _id_or_own(shown)
+        return id_or_own(known) is not None and id_or_own(known) == id_or_own(shown)
     return type(known) is type(shown) and bool(known == shown)
 
 
@@ -681,6 +750,11 @@ def _split(url: object) -> SplitResult | None:
     return parts if parts.scheme in ("", "http", "https") else None
 
 
+def _plain(path: str) -> str:
+    """The path without what may be spelt in two ways."""
+    return unquote(path).rstrip("/")
+
+
 def _order(document: Mapping[str, Any]) -> Mapping[str, Any]:
     order = document.get("order")
     return order if isinstance(order, dict) else {}
@@ -696,7 +770,8 @@ def _id(value: object) -> str | None:
     return str(value).strip() or None if isinstance(value, str) or is_whole(value) else None
 
 
-def _id_or_own(value: object) -> str | None:
+def id_or_own(value: object) -> str | None:
+    """A number as text: the value itself, or the `pk` or `id` of an object."""
     if isinstance(value, dict):
         return _id(value.get("pk")) or _id(value.get("id"))
     return _id(value)

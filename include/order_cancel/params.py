@@ -15,7 +15,7 @@ DESCRIPTIONS = {
     "plan_ids": "Only these plans, by their number in Omnitron (a list). Also tries again plans that rest or are dead.",
     "limit": "At most so many plans, the oldest first.",
     "dry_run": "Go up to, not including, the write to the ERP: the prepared requests go to the log of "
-    "get_data_from_omnitron, and nothing is claimed, stored or moved.",
+    "get_data_from_omnitron, and nothing is claimed, stored or moved. All other Params count as in a real run.",
     "retry_only": "Ask Omnitron for no new plans: only those that earlier runs left open.",
     "since": "For a `completed` flow: from this time (ISO, with offset) instead of the last query time.",
     "until": "For a `completed` flow: up to this time (ISO, with offset).",
@@ -26,10 +26,9 @@ DESCRIPTIONS = {
 
 # Together, one of the two would be ignored, or more would be sent than asked for.
 _NEVER_WITH = {
-    "retry_only": ("plan_ids", "resend_ids", "dry_run", "since", "until", "max_plans"),
-    "resend_ids": ("limit", "dry_run", "since", "until", "max_plans"),
+    "retry_only": ("plan_ids", "resend_ids", "since", "until", "max_plans"),
+    "resend_ids": ("limit", "since", "until", "max_plans"),
     "plan_ids": ("since", "until", "max_plans"),
-    "dry_run": ("max_plans",),
 }
 _NOT_A_PARAM_YET = (
     "was asked for, but has not become a Param: Airflow's `[core] dag_run_conf_overrides_params` is off; "

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
-from include.order_cancel.omnitron import same_content
+from include.order_cancel.omnitron import earliest, same_content
 from include.order_cancel.rows import Body, Event, Listed, Move, Relation, Row, Run, State
 
 TAKEN = frozenset({"new", "again", "repeated", "changed"})
 _MAY_TAKE_NEW_DOCUMENT = frozenset({State.FETCHED, State.PREPARED, State.HELD, State.FAILED})
 _CLOCKS_DIFFER = timedelta(minutes=15)  # Omnitron's and the journal's
-_EARLIEST = timezone(timedelta(hours=14))  # where a clock's hands show a time first
 _STEP = "get_data_from_omnitron"
 RELEASED = "released"
 
@@ -39,11 +38,8 @@ def possibly_sent(listed: Listed, before: datetime | None) -> bool:
     """
     if before is None:
         return False
-    try:
-        made = datetime.fromisoformat(listed.plan_date or "")
-    except ValueError:
-        return True
-    return (made if made.tzinfo else made.replace(tzinfo=_EARLIEST)) < before + _CLOCKS_DIFFER
+    made = earliest(listed.plan_date)
+    return made is None or made < before + _CLOCKS_DIFFER
 
 
 def is_compared(row: Row, listed: Listed) -> bool:

@@ -223,6 +223,9 @@ class Transactions(_Entry):
     """The list of payment transactions; its page parameters are those of `plans`."""
 
     path: Path = Field(default="/api/v1/order_transactions/", description="Where transactions are listed.")
+    pk: DottedPath = Field(
+        default="pk", description="The field of a transaction that holds its number: a.b or a[0].b."
+    )
     type: QueryName = Field(default="transaction_type", description="Parameter: the type of transaction.")
     type_word: Name = Field(default="return", description="The type that is asked for.")
     since: QueryName = Field(

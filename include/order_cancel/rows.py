@@ -192,7 +192,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a flow: what narrows it, the settings it began with, and when it first asked Omnitron."""
+    """One run of a flow: what narrows it, the settings it began with, and up to when it knows what Omnitron holds.
+
+    `not_kept`: what was shown to it and is in no row, in words; for that its gate is closed.
+    """
 
     id: int
     flow: str
@@ -207,6 +210,7 @@ class Run:
     queried_at: float | None
     finished_at: float | None
     succeeded_at: float | None = None
+    not_kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

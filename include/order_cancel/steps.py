@@ -914,9 +914,10 @@ async def _plans_of_order(plan: Plan, together: Sequence[Row]) -> list[dict[str,
 
 
 async def _standing(plan: Plan, documents: Sequence[Mapping[str, Any]]) -> Standing:
-    row = plan.row
-    rows = await plan.work.writer.call(plan.work.journal.carried, row.host, row.flow, pks_of(documents))
-    return standing(documents, rows, plan.settings.omnitron.api.words)
+    row, api = plan.row, plan.settings.omnitron.api
+    pks = pks_of(documents, api.plans.pk)
+    rows = await plan.work.writer.call(plan.work.journal.carried, row.host, row.flow, pks)
+    return standing(documents, rows, api.words, api.plans.pk)
 
 
 async def _is_mapped(plan: Plan, transaction: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from include.order_cancel.omnitron import pk_of
+from include.order_cancel.omnitron import pk_of, shown_number
 from include.order_cancel.profile import Words
 from include.order_cancel.rows import Row, State
 from include.order_cancel.text import printable
@@ -39,20 +39,25 @@ class Standing:
         return NOBODYS if self.unclaimed else NOT_YET
 
 
-def pks_of(documents: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The plans' numbers, in each form in which the journal may hold them."""
-    shown = {printable(str(document["pk"]), 63) for document in documents}
+def pks_of(documents: Iterable[Mapping[str, Any]], path: str = "pk") -> list[str]:
+    """The plans' numbers, which stand at `path`, in each form in which the journal may hold them."""
+    shown = {shown_number(document, path) for document in documents}
     return sorted(shown | {pk.strip() for pk in shown})
 
 
-def standing(documents: Iterable[Mapping[str, Any]], rows: Iterable[Row], words: Words) -> Standing:
-    """Judge Omnitron's `documents` of all plans of an order by the journal's newest `rows` of them in every flow."""
+def standing(
+    documents: Iterable[Mapping[str, Any]], rows: Iterable[Row], words: Words, path: str = "pk"
+) -> Standing:
+    """Judge Omnitron's `documents` of all plans of an order by the journal's newest `rows` of them in every flow.
+
+    `path`: where a plan's number stands.
+    """
     carried: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
         carried[row.pk.strip()].append(row)
     open_plans, unclaimed = [], False
     for document in documents:
-        pk = pk_of(document) or ""
+        pk = pk_of(document, path) or ""
         why, nobody = _open(document, carried[pk], words)
         unclaimed = unclaimed or nobody
         if why:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, make_url, text, update
 
 from include.order_cancel import schema
-from include.order_cancel.flow import listed
+from include.order_cancel.fetching import listed
 from include.order_cancel.journal import Journal
 from include.order_cancel.placing import Placing
 from include.order_cancel.rows import State

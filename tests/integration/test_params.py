@@ -46,13 +46,10 @@ def refused(flow: Flow, **params: Any) -> str:
         {"since": ""},
         {"plan_ids": [5001], "retry_only": True},
         {"resend_ids": [5001], "retry_only": True},
-        {"resend_ids": [5001], "dry_run": True},
         {"resend_ids": [5001, 5002], "limit": 1},
         {"resend_ids": [5001], "plan_ids": [5001]},
-        {"retry_only": True, "dry_run": True},
         {"retry_only": True, "max_plans": 1},
         {"plan_ids": [5001, 5002], "max_plans": 1},
-        {"dry_run": True, "max_plans": 1},
     ],
     ids=str,
 )

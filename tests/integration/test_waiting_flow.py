@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from include.order_cancel.errors import SettingsError
-from include.order_cancel.flow import TooManyPlans
+from include.order_cancel.fetching import TooManyPlans
 from include.order_cancel.omnitron import BadListing, ListingFailed
 from include.simulator import OmnitronSimulator, plans
 from include.simulator.wire import Answer, Request, answer

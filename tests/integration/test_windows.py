@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from include.order_cancel.flow import TooManyPlans
+from include.order_cancel.fetching import TooManyPlans
 from include.order_cancel.omnitron import BadListing, ListingFailed
 from include.order_cancel.restoring import note_restore
 from include.simulator import OmnitronSimulator, plans

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import formatdate
 from typing import Any
@@ -309,24 +310,82 @@ def test_a_pk_that_is_listed_twice_is_taken_once() -> None:
     assert found == [1, 2, 3]
 
 
-def test_a_next_page_on_another_host_is_refused_and_not_asked() -> None:
-    message, server = failed_listing(BadListing, page([1], f"http://elsewhere.example{LIST}?page=2"))
+@pytest.mark.parametrize(
+    "following",
+    [
+        "ftp://127.0.0.1/x",
+        "http://[broken",
+        5,
+        ["x"],
+        "//elsewhere/x",
+        "/api/v1/order_transactions/?page=2",
+        "http://elsewhere.example/?page=2",
+        "http://elsewhere.example?page=2",
+        f"/other{LIST}page-2/?page=2",
+        LIST,
+        f"https://127.0.0.1{LIST}#page=2",
+    ],
+)
+def test_a_next_page_that_is_none_of_this_list_is_refused_and_not_asked(following: Any) -> None:
+    message, server = failed_listing(BadListing, page([1], following))
 
-    assert "not on 127.0.0.1" in message
+    assert "names a next page that is none of this list" in message
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("following", ["ftp://127.0.0.1/x", "http://[broken", 5, ["x"], "//elsewhere/x"])
-def test_a_next_page_that_is_no_address_here_is_refused(following: Any) -> None:
-    failed_listing(BadListing, page([1], following))
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1.", "127.0.0.1:443", "１２７.０.０.１"])
-def test_a_next_page_of_another_scheme_or_spelling_is_asked_on_our_own_origin(host: str) -> None:
-    found, server = listing(page([1], f"https://{host}{LIST}?cursor=abc%2B"), page([2]))
+@pytest.mark.parametrize(
+    "place",
+    [
+        "https://127.0.0.1",
+        "https://127.0.0.1.",
+        "https://127.0.0.1:443",
+        "https://１２７.０.０.１",
+        "http://inside:8000",
+        "http://inside:8000/app",
+        "//inside",
+        "",
+    ],
+)
+@pytest.mark.parametrize("base", ["", "/omnitron"])
+def test_a_next_page_is_asked_where_the_connection_points_to(place: str, base: str) -> None:
+    found, server = below(base, page([1], f"{place}{LIST}?cursor=abc%2B"), page([2]))
 
     assert found == [1, 2]
-    assert server.requests[1].target == f"{LIST}?cursor=abc%2B"
+    assert [seen.target for seen in server.requests][1:] == [f"{base}{LIST}?cursor=abc%2B"]
+
+
+@pytest.mark.parametrize(
+    "following", ["?page=2", f"{LIST}?page=2", f"/omnitron{LIST}?page=2", f"{LIST[:-1]}?page=2"]
+)
+def test_a_next_page_may_be_relative(following: str) -> None:
+    found, server = below("/omnitron", page([1], following), page([2]))
+
+    assert found == [1, 2]
+    assert server.requests[1].target == f"/omnitron{LIST}?page=2"
+
+
+def below(base: str, *pages: tuple[Any, ...]) -> tuple[list[Any], LocalServer]:
+    """What a listing brings through a Connection with a base path, and what the server saw."""
+    found: list[Any] = []
+
+    async def work(omnitron: Omnitron) -> None:
+        caller = omnitron.caller
+        caller.endpoint = replace(caller.endpoint, base_url=f"{caller.endpoint.base_url}{base}")
+        found.extend(await pks(omnitron))
+
+    return found, against(answers(*pages), work)
+
+
+def test_next_pages_of_another_place_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    inside = "http://inside:8000"
+
+    with caplog.at_level("WARNING"):
+        listing(page([1], f"{inside}{LIST}?page=2"), page([2], f"{inside}{LIST}?page=3"), page([3]))
+
+    assert [said for said in caplog.messages if "inside:8000" in said] == [
+        said for said in caplog.messages if "it is asked where the Connection points to" in said
+    ]
+    assert sum("inside:8000" in said for said in caplog.messages) == 1
 
 
 def test_pages_that_loop_end_once_all_is_listed() -> None:

@@ -39,6 +39,7 @@ CONTRACT = {
         "type": "transaction_type",
         "type_word": "return",
         "since": "created_date__gte",
+        "pk": "pk",
         "order_path": "order",
         "extra": {},
     },

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from include.order_cancel import cron, omnitron, params
 from include.order_cancel.erp import Meaning, build_request, classify, reference
 from include.order_cancel.errors import PlanFailed, SettingsError
+from include.order_cancel.fetching import listed
 from include.order_cancel.fields import path_segment
-from include.order_cancel.flow import listed
 from include.order_cancel.http import Answer, BadAnswer, Endpoint, origin, retry_after, retry_delay
 from include.order_cancel.journal import idempotency_key
 from include.order_cancel.profile import Profile

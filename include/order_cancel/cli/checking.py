@@ -211,7 +211,7 @@ class OmnitronQuestions:
             ("created_date", lambda plan: plan.get("created_date"), False),
             ("modified_date", read.modified_of, self._kind == "completed"),
         ]
-        findings = [self._carried("omnitron.api.plans.pk", pk, lambda plan: at_path(plan, pk), True)]
+        findings = [self._carried("omnitron.api.plans.pk", pk, self.omnitron.number_of, True)]
         return findings + [
             self._carried(f"plan.{name}", name, reader, used) for name, reader, used in readers
         ]
@@ -223,12 +223,12 @@ class OmnitronQuestions:
         return Finding(entry, False, f"none of {len(self.sample)} listed plans carries '{name}'", used)
 
     async def _one_plan(self) -> AsyncIterator[Finding]:
-        pk = read.pk_of(self.sample[0])
+        pk = self.omnitron.number_of(self.sample[0])
         if pk is None:
             return
         answer = await self._ask("GET", fill_path(self.profile.plan.path, pk=pk))
         found = _json_or_none(answer)
-        if answer.ok and isinstance(found, dict) and read.pk_of(found) == pk:
+        if answer.ok and isinstance(found, dict) and self.omnitron.number_of(found) == pk:
             yield Finding("omnitron.api.plan.path", True, f"plan {pk} can be read")
         else:
             yield Finding(
@@ -301,7 +301,8 @@ class OmnitronQuestions:
             if not one.invented:
                 why = f"{one.name}={one.other} is answered {theirs.describe(200)}"
                 return Finding(one.entry, False, why, one.used)
-        if common := _keys(here) & _keys(there):
+        pk = self.profile.transactions.pk if path == self.profile.transactions.path else self.profile.plans.pk
+        if common := _keys(here, pk) & _keys(there, pk):
             why = f"{one.name} does not filter: {one.this} and {one.other} list {len(common)} of the same"
             return Finding(one.entry, False, why, one.used)
         if not here and one.expects:
@@ -323,7 +324,7 @@ class OmnitronQuestions:
         short = len(first) == 1
         why = "one plan for limit 1" if short else f"{len(first)} plans for {names.limit}=1"
         yield Finding("omnitron.api.plans.limit", short, why)
-        same = _keys(first) & _keys(second)
+        same = _keys(first, self.profile.plans.pk) & _keys(second, self.profile.plans.pk)
         if same or (short and not second):
             told = "shows the plans of page 1" if same else "is empty, though there are more plans"
             yield Finding("omnitron.api.plans.page", False, f"{names.page}=2 {told}")
@@ -332,7 +333,7 @@ class OmnitronQuestions:
 
     async def write_back(self) -> AsyncIterator[Finding]:
         """Whether Omnitron allows the write-back's method on a plan; asked with OPTIONS."""
-        pk = read.pk_of(self.sample[0]) if self.sample else None
+        pk = self.omnitron.number_of(self.sample[0]) if self.sample else None
         if pk is None:
             yield Finding("omnitron.api.write_back", None, "no plan to ask about", self._writes)
             return
@@ -374,10 +375,13 @@ class OmnitronQuestions:
             yield finding
 
     async def _mapping_calls(self, transaction: Document, used: bool) -> AsyncIterator[Finding]:
-        pk = read.pk_of(transaction)
+        path = self.profile.transactions.pk
+        pk = read.pk_of(transaction, path)
         if pk is None:
-            yield Finding("omnitron.api.mappings.path", False, "a listed transaction carries no pk", used)
+            why = f"a listed transaction carries no usable number at '{path}'"
+            yield Finding("omnitron.api.transactions.pk", False, why, used)
             return
+        yield Finding("omnitron.api.transactions.pk", True, f"transaction {pk} carries it at '{path}'", used)
         answer = await self._ask("GET", fill_path(self.profile.mappings.path, pk=pk))
         listed = _documents(answer) is not None
         why = f"the mappings of transaction {pk} are answered {answer.describe(120)}"
@@ -497,8 +501,8 @@ def _json_or_none(answer: Answer) -> Any:
         return None
 
 
-def _keys(documents: list[Document]) -> set[str]:
-    return {read.pk_of(one) or json.dumps(one, sort_keys=True) for one in documents}
+def _keys(documents: list[Document], pk: str) -> set[str]:
+    return {read.pk_of(one, pk) or json.dumps(one, sort_keys=True) for one in documents}
 
 
 def _texts(content: Any) -> set[str]:
