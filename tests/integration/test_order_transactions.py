@@ -806,12 +806,12 @@ class Deaf(OmnitronSimulator):
 
 
 def test_a_transaction_mapped_between_two_tries_of_the_listing(make_flow: MakeFlow, journal_url: str) -> None:
-    flow = a_flow(make_flow, documents(2), url=journal_url)
+    flow = a_flow(make_flow, documents(2), url=journal_url, omnitron__page_size=1)
     flow.runs += 1
     own, broken = flow.omnitron.simulator.handle, [True]
     flow.omnitron.simulator.handle = lambda call: (
         answer(500, {"detail": "try again"})
-        if broken[0] and call.query.get("order_id") == "20002"
+        if broken[0] and call.path.endswith("/order_transactions/") and call.query.get("page") == "2"
         else own(call)
     )
     with pytest.raises(ListingFailed):
