@@ -90,6 +90,7 @@ class Flow:
     erp_login: str | None = "erp"
     erp_password: str = "secret"
     last_query: datetime | None = None
+    last_begun: datetime | None = None
     between: Callable[[str], None] = field(default=lambda task: None)
     http: dict[str, Any] = field(default_factory=dict)
     runs: int = 0
@@ -108,6 +109,8 @@ class Flow:
             journal=self.journal,
             last_query=lambda: self.last_query,
             set_last_query=self._set_last_query,
+            last_begun=lambda: self.last_begun,
+            set_last_begun=self._set_last_begun,
             notify=self.notify,
             measure=lambda *metric: self.measured.append(metric),
             http=self.http,
@@ -217,6 +220,9 @@ class Flow:
 
     def _set_last_query(self, moment: datetime) -> None:
         self.last_query = moment
+
+    def _set_last_begun(self, moment: datetime) -> None:
+        self.last_begun = moment
 
 
 @dataclass

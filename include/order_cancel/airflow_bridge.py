@@ -50,6 +50,11 @@ def last_run_variable(flow: str) -> str:
     return f"order_cancel_last_run__{flow}"
 
 
+def last_begun_variable(flow: str) -> str:
+    """The Variable that holds when a flow's newest run began."""
+    return f"order_cancel_last_begun__{flow}"
+
+
 # Tasks: what the DAG file calls. The run's number comes from `login`; everything else from the task's context.
 
 
@@ -173,8 +178,10 @@ def surroundings(flow: str) -> Surroundings:
         settings=lambda: _settings(flow, _task_variable(settings_variable(flow))),
         endpoint=_task_endpoint,
         journal=lambda: _journal(_task_journal_url()),
-        last_query=lambda: _moment(flow, _task_variable(last_run_variable(flow))),
-        set_last_query=lambda moment: _set_last_query(flow, moment),
+        last_query=lambda: _moment(last_run_variable(flow)),
+        set_last_query=lambda moment: _set_moment(last_run_variable(flow), moment),
+        last_begun=lambda: _moment(last_begun_variable(flow)),
+        set_last_begun=lambda moment: _set_moment(last_begun_variable(flow), moment),
         notify=_notify,
         measure=lambda kind, name, value: _measure(flow, kind, name, value),
         lot_size=LOT_SIZE,
@@ -238,19 +245,20 @@ def _settings(flow: str, text: str | None) -> FlowSettings:
     return loads(text, flow=flow, files=FLOWS_FOLDER)
 
 
-def _moment(flow: str, text: str | None) -> datetime | None:
+def _moment(variable: str) -> datetime | None:
+    text = _task_variable(variable)
     if not text:
         return None
     try:
         return params_module.moment(text)
     except ValueError as error:
-        raise SettingsError([Problem(last_run_variable(flow), str(error))]) from None
+        raise SettingsError([Problem(variable, str(error))]) from None
 
 
-def _set_last_query(flow: str, moment: datetime) -> None:
+def _set_moment(variable: str, moment: datetime) -> None:
     from airflow.sdk import Variable
 
-    Variable.set(last_run_variable(flow), moment.astimezone(UTC).isoformat())
+    Variable.set(variable, moment.astimezone(UTC).isoformat())
 
 
 def _task_variable(name: str) -> str | None:

@@ -68,6 +68,7 @@ class GateClosed(OrderCancelError):
 class Surroundings:
     """What a flow gets from where it runs: its settings, Connections, journal and last query time.
 
+    `last_begun`: when the newest run began, kept where the journal's backup is not; see `restoring`.
     `http`: options of every `Caller`, for a run under another clock or over another network. `notify` tells one
     notifier of the settings' alerts, `measure` takes metrics.
     `run_key`: the name of the task's own run; None where no run is carried on. `compare_home`: whether all tasks of
@@ -83,6 +84,8 @@ class Surroundings:
     journal: Callable[[], AbstractContextManager[Journal]]
     last_query: Callable[[], datetime | None]
     set_last_query: Callable[[datetime], None]
+    last_begun: Callable[[], datetime | None] = lambda: None
+    set_last_begun: Callable[[datetime], None] = lambda _: None
     http: Mapping[str, Any] = field(default_factory=dict)
     notify: alerts.Notify = alerts.untold
     measure: Measure = unmeasured
@@ -131,7 +134,7 @@ def login(around: Surroundings, run_key: str, params: Params) -> int | None:
         endpoint = around.endpoint(settings.omnitron.conn_id)
         check_endpoint(endpoint)
         if not params.dry_run:
-            check_not_behind(journal, around.flow, around.last_query())
+            check_not_behind(journal, around.flow, around.last_query(), around.last_begun())
             _check_known(journal, around.flow, settings, endpoint, journal.now())
         with _telling(around, settings, journal, run_key):
             asyncio.run(_log_in(around, settings, journal))
@@ -199,9 +202,10 @@ def get_data(around: Surroundings, run_id: int | None, params: Params) -> list[i
         else:
             log.info("the plans of this run are fetched already; they stay as they are")
             lots = journal.lots(run_id)
+        _move(around.last_begun, around.set_last_begun, run.started_at)
         queried_at = journal.run(run_id).queried_at
         if queried_at is not None and not params.narrows:
-            _move_last_query(around, queried_at)
+            _move(around.last_query, around.set_last_query, queried_at)
         return lots
 
 
@@ -248,11 +252,11 @@ def _check_begun_so(journal: Journal, run_id: int | None, params: Params) -> Non
         raise SettingsError([Problem("params", "are not those that this run began with; start another run")])
 
 
-def _move_last_query(around: Surroundings, queried_at: float) -> None:
-    moment_asked = datetime.fromtimestamp(queried_at, UTC)
-    last = around.last_query()
-    if last is None or last < moment_asked:
-        around.set_last_query(moment_asked)
+def _move(last: Callable[[], datetime | None], set_last: Callable[[datetime], None], seconds: float) -> None:
+    """Never backward."""
+    at, known = datetime.fromtimestamp(seconds, UTC), last()
+    if known is None or known < at:
+        set_last(at)
 
 
 async def _fetch(

@@ -1,7 +1,8 @@
 """A journal that is older than the flow: restored from a backup, or lost and begun anew.
 
-Such a journal takes plans for unsent that the ERP may have taken meanwhile. The last query time is kept elsewhere, by
-Airflow: where it is later than all that the journal knows, no run begins until a person has said `restored`. From then
+Such a journal takes plans for unsent that the ERP may have taken meanwhile. Two times are kept elsewhere, by Airflow:
+the last query time, and when the newest run began. Where one of them is later than all that the journal knows, no run
+begins until a person has said `restored`. From then
 on a plan counts as in doubt, and `erp.in_doubt` decides, where the journal shows it open or not at all and it is older
 than the restore.
 """
@@ -40,18 +41,43 @@ class JournalBehind(OrderCancelError):
     """The flow has asked Omnitron later than the journal knows: it is an older copy, or a new one."""
 
 
-def check_not_behind(journal: Journal, flow: str, last_query: datetime | None) -> None:
-    """Raises JournalBehind where the last query time is later than anything that the journal knows of the flow."""
-    if last_query is None:
-        return
-    asked = select(func.max(runs.c.queried_at)).where(runs.c.flow == flow)
-    newest = journal.ask(asked)[0][0]
-    last = last_query.timestamp()
-    if last > journal.now() + _AHEAD_SECONDS or (newest is not None and last <= newest + _ROUNDING_SECONDS):
-        return
+def check_not_behind(
+    journal: Journal, flow: str, last_query: datetime | None, last_begun: datetime | None = None
+) -> None:
+    """Raises JournalBehind where one of the times that Airflow keeps is later than all that the journal knows.
+
+    Runs that find nothing new send again what earlier ones left open, and do not move the last query time:
+    `last_begun`, when the newest run began by the journal's clock, tells of them.
+    """
+    asked, begun = journal.ask(
+        select(func.max(runs.c.queried_at), func.max(runs.c.started_at)).where(runs.c.flow == flow)
+    )[0]
+    now = journal.now()
+    for last, newest, what in (
+        (
+            last_query,
+            asked,
+            f"the flow asked Omnitron last at {{}}, says the Variable order_cancel_last_run__{flow}",
+        ),
+        (
+            last_begun,
+            begun,
+            f"the flow's newest run began at {{}}, says the Variable order_cancel_last_begun__{flow}",
+        ),
+    ):
+        if last is not None and _is_later(last.timestamp(), newest, now):
+            raise _behind(flow, what.format(_iso(last.timestamp())), newest)
+
+
+def _is_later(last: float, newest: float | None, now: float) -> bool:
+    edited = last > now + _AHEAD_SECONDS
+    return not edited and (newest is None or last > newest + _ROUNDING_SECONDS)
+
+
+def _behind(flow: str, what: str, newest: float | None) -> JournalBehind:
     known = "nothing of this flow" if newest is None else f"nothing after {_iso(newest)}"
-    raise JournalBehind(
-        f"the flow asked Omnitron last at {_iso(last)}, says the Variable order_cancel_last_run__{flow}, but the "
+    return JournalBehind(
+        f"{what}, but the "
         f"journal knows {known}: it is an older copy, or a new one, and what was sent since would be sent again. "
         f"Nothing is. Run `python -m include.order_cancel restored --flow {flow}`: then what may have been sent counts "
         "as in doubt. If only the Variable was edited, delete it or set it back"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import URL, create_engine, make_url, text
@@ -19,6 +20,7 @@ from include.simulator import ErpSimulator, plans
 from tests.harness import Flow
 from tests.integration.conftest import MakeFlow
 from tests.integration.test_answers import responding
+from tests.integration.test_windows import COMPLETED
 
 LOST = 5004  # sent after the backup
 LATER = 5005  # made after the restore
@@ -97,6 +99,30 @@ def test_no_run_begins_on_an_older_journal(make_flow: MakeFlow, journal_url: str
         flow.run()
 
     assert len(flow.sent()) == sent
+
+
+@pytest.mark.parametrize("params", [{}, {"retry_only": True}, {"plan_ids": [5001]}], ids=str)
+def test_a_copy_from_before_a_run_that_found_nothing_new_is_noticed(
+    make_flow: MakeFlow, sqlite_url: str, backup: Backup, params: dict[str, Any]
+) -> None:
+    """Such a run leaves the last query time where it was, and sends what had failed."""
+    flow = make_flow(1, url=sqlite_url, status="completed", **COMPLETED)
+    flow.erp.simulator.fail("refuse", plan=5001, times=1)
+    flow.run()
+    last, older = flow.last_query, backup(flow)
+    flow.run(**params)
+    assert (flow.state(5001), flow.last_query) == ("done", last)
+    opened_anew(flow, older)
+
+    with pytest.raises(
+        JournalBehind, match=r"the flow's newest run began at .* order_cancel_last_begun__cancels"
+    ):
+        flow.run()
+
+    assert len(flow.erp.simulator.effects) == 1
+    say_restored(flow)
+    flow.run()
+    assert (flow.state(5001), len(flow.erp.simulator.effects)) == ("in_doubt", 1)
 
 
 def test_no_run_begins_on_an_empty_journal_after_others(make_flow: MakeFlow) -> None:

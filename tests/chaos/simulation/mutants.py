@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from include.order_cancel import batch, erp, flow, http, journal, steps, tokens, under_way
@@ -51,7 +50,7 @@ def _window_before_the_rows() -> Changes:
     real = flow._fetch
 
     async def fetch(around: Any, settings: Any, opened: Any, run: Any, params: Any) -> Any:
-        flow._move_last_query(around, datetime.fromtimestamp(opened.now(), UTC).timestamp())
+        flow._move(around.last_query, around.set_last_query, opened.now())
         return await real(around, settings, opened, run, params)
 
     return [(flow, "_fetch", fetch)]
