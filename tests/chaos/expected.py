@@ -123,7 +123,7 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         "green, done: 3, 6, 6; then done: 6, 6": [
             "pages loop",
         ],
-        "list red, fetched: 1, 0, 0; then done: 6, 6": [
+        "green, done: 8, 6, 6; then done: 6, 6": [
             "next page elsewhere",
         ],
         "red, failed: 1, 1, 0; then failed: 1, 0": [
