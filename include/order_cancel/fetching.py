@@ -141,6 +141,7 @@ class _Fetching:
         self._pk = settings.omnitron.api.plans.pk
         self._misfits: Counter[str] = Counter()  # those that count for the gate, by why
         self._fitted = False
+        self._kept: set[str] = set()
         self._newest: datetime | None = None
         self._unchecked: set[str] = set()
 
@@ -348,7 +349,20 @@ class _Fetching:
             for name, what in helps.items()
             if (number := self.counts[name])
         ]
-        return said + self._misfitting()
+        return [*said, *self._misfitting(), *self._of_other_orders()]
+
+    def _of_other_orders(self) -> list[str]:
+        others = sorted(self.omnitron.others - self._kept)
+        carried = self.shelf.carried(self.run.host, self.run.flow, others)
+        lost = set(others) - {row.pk.strip() for row in carried}
+        if not lost:
+            return []
+        api = self.settings.omnitron.api
+        return [
+            f"{len(lost)} plans of other orders than those that were asked for are kept by no flow: Omnitron ignores "
+            f"'{api.plans.order}' (omnitron.api.plans.order), or its transactions name their orders at "
+            f"'{api.transactions.order_path}' (omnitron.api.transactions.order_path) in another way than plans do"
+        ]
 
     def _misfitting(self) -> list[str]:
         """Where Omnitron ignores a filter, some plans fit; where a word in the settings is wrong, none does."""
@@ -377,6 +391,7 @@ class _Fetching:
                 self._leave(document, why)
                 continue
             self._fitted = True
+            self._kept.add(self.omnitron.number_of(document) or "")
             self._warn_unchecked(document)
             fitting.append(listed(known or document, transaction, order, self._pk))
         if fitting:

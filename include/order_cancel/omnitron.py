@@ -128,8 +128,8 @@ class Omnitron:
     of what Omnitron's answer tells and of our own clock. `without_pk` counts listed plans without a usable number,
     `transactions_without_pk` such transactions: they are dropped. `incomplete` tells that a listing, read twice,
     stayed shorter than Omnitron's own count of it. `of_other_orders` counts plans that a list of one order's plans
-    showed besides: Omnitron may ignore that filter. Any call may raise StopFlow (refused token, open breaker) and
-    JournalDown (the token's store).
+    showed besides, `others` holds their numbers: Omnitron may ignore that filter. Any call may raise StopFlow
+    (refused token, open breaker) and JournalDown (the token's store).
     """
 
     def __init__(self, caller: Caller, tokens: Tokens, settings: OmnitronSettings) -> None:
@@ -139,6 +139,7 @@ class Omnitron:
         self.first_seen_at: float | None = None
         self.incomplete = False
         self.of_other_orders = 0
+        self.others: set[str] = set()
         self._without_pk: Counter[str] = Counter()
         self._order_untold = False
         self._tokens = tokens
@@ -156,6 +157,7 @@ class Omnitron:
     def forget_counts(self) -> None:
         """All is listed once more: what was counted so far does not count."""
         self.of_other_orders = 0
+        self.others.clear()
         self._without_pk.clear()
 
     def number_of(self, document: Any) -> str | None:
@@ -311,6 +313,7 @@ class Omnitron:
                         "Omnitron lists plans of other orders than the one that was asked for: left out"
                     )
                 self.of_other_orders += 1
+                self.others.add(self.number_of(document) or "")
                 continue
             kept.append(document)
         return kept

@@ -27,6 +27,7 @@ from include.order_cancel.rows import Body, Event, Move, Row, State
 from include.simulator import ErpSimulator, OmnitronSimulator, plans, running, transactions
 from include.simulator.wire import Answer, Request, dump
 from tests.harness import Flow, settings
+from tests.integration.test_listings import Changed, keyed_by_id
 from tests.journal_fixtures import let_pass
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -904,6 +905,29 @@ def test_what_only_other_flows_need_does_not_fail_the_check(check: Callable[...,
     assert found.code == 0
     assert entries(found, "differs") == {"omnitron.api.transactions.order_path"}
     assert "(not used by this flow)" in found.out
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["in the profile", "not in the profile"])
+def test_check_reads_the_numbers_of_plans_and_transactions_where_the_profile_says(
+    check: Callable[..., Ran], named: bool
+) -> None:
+    made = plans(seed=7, count=20)
+    simulator = Changed(made, transactions(7, made), change=keyed_by_id)
+    api = {"plans": {"pk": "id"}, "transactions": {"pk": "id"}} if named else {}
+    with running(simulator) as omnitron, running(ErpSimulator(auth="basic")) as erp:
+        found = check(omnitron.url, erp.url, settings(omnitron__api=api))
+
+    differ = set() if named else {"omnitron.api.plans.pk", "omnitron.api.transactions.pk"}
+    assert (found.code, entries(found, "differs")) == (0 if named else 1, differ)
+    assert ("omnitron.api.plan.path" in entries(found, "holds")) is named
+
+
+def test_a_number_that_no_run_would_take_does_not_hold(check: Callable[..., Ran]) -> None:
+    simulator = Changed(plans(seed=7, count=3), change=lambda one: {**one, "pk": float(one["pk"])})
+    with running(simulator) as omnitron, running(ErpSimulator(auth="basic")) as erp:
+        found = check(omnitron.url, erp.url)
+
+    assert "omnitron.api.plans.pk" in entries(found, "differs")
 
 
 def test_check_works_on_bare_lists(check: Callable[..., Ran]) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from include.order_cancel import schema
 from include.order_cancel.fetching import TooManyPlans
+from include.order_cancel.restoring import note_restore
 from include.simulator import plans
 from tests.harness import MAPPING, Flow
 from tests.integration.conftest import SEED, MakeFlow
@@ -62,8 +63,10 @@ def test_a_finished_plan_is_counted_and_not_shown(make_flow: MakeFlow, show: Sho
     assert line(said, "not taken") == "not taken: 1 known"
 
 
-def test_the_real_run_takes_what_the_dry_run_showed(make_flow: MakeFlow, show: Show) -> None:
-    flow = make_flow(3)
+def test_the_real_run_takes_what_the_dry_run_showed(
+    make_flow: MakeFlow, show: Show, journal_url: str
+) -> None:
+    flow = make_flow(3, url=journal_url)
     flow.erp.simulator.fail("refuse", plan=5001, times=1)
     flow.erp.simulator.fail("status", plan=5002, status=429, times=3)
     flow.run()
@@ -117,6 +120,32 @@ def test_a_plan_in_doubt_gets_no_other_request(make_flow: MakeFlow, show: Show) 
 
     assert sent(said) == []
     assert any("5001] would go on from state in_doubt" in one for one in said)
+
+
+def test_a_finished_plan_that_is_still_listed_has_only_its_write_back_repeated(
+    make_flow: MakeFlow, show: Show
+) -> None:
+    flow = make_flow(1)
+    flow.run()
+    flow.omnitron.simulator.change(5001, status="waiting")
+
+    said = show(flow)
+
+    assert sent(said) == []
+    assert any("5001] would only have its write-back repeated" in one for one in said)
+
+
+def test_what_may_have_been_sent_before_the_journal_was_restored_is_not_shown_as_sent(
+    make_flow: MakeFlow, show: Show
+) -> None:
+    flow = make_flow(1)
+    with flow.journal() as journal:
+        note_restore(journal, flow.name, "a tester")
+
+    said = show(flow)
+
+    assert sent(said) == []
+    assert any("5001] would be in doubt" in one for one in said)
 
 
 def test_plans_that_were_named_are_shown_or_it_is_said_why_not(make_flow: MakeFlow, show: Show) -> None:

@@ -19,7 +19,7 @@ from include.simulator.wire import Answer, Request, answer
 from tests.harness import Flow
 from tests.integration.conftest import SEED, MakeFlow
 from tests.integration.test_order_transactions import SETTINGS as TRANSACTIONS
-from tests.integration.test_order_transactions import codes, documents, returns
+from tests.integration.test_order_transactions import Deaf, codes, documents, returns
 from tests.integration.test_windows import COMPLETED
 from tests.shares import thorough
 
@@ -245,6 +245,41 @@ def test_a_plan_of_a_transaction_that_no_flow_takes_closes_the_gate(make_flow: M
     assert outcome.report["left_out"]["not fitting"] == 1
     assert "the plan type is 'REFUND', not refund" in outcome.gate
     assert flow.states() == {"5002": "done"}
+
+
+def test_plans_whose_orders_are_named_otherwise_than_in_their_transactions_close_the_gate(
+    make_flow: MakeFlow,
+) -> None:
+    class ByNumber(OmnitronSimulator):
+        """Takes the order's pk for its filter, and shows the order's number only."""
+
+        def handle(self, call: Request) -> Answer:
+            given = super().handle(call)
+            content = json.loads(given.body) if call.path.endswith("/cancellation_plans/") else {}
+            for one in content.get("results", ()):
+                one["order"] = {"number": one["order"]["number"]}
+            return answer(200, content) if content else given
+
+    made = documents(2)
+    flow = make_flow(omnitron=ByNumber(made, transactions(SEED, made)), **TRANSACTIONS)
+
+    outcome = flow.run()
+
+    assert "2 plans of other orders than those that were asked for are kept by no flow" in outcome.gate
+    assert (flow.rows(), outcome.report["left_out"]["plans of other orders"]) == ({}, 2)
+
+
+def test_plans_of_other_orders_that_come_with_their_own_transaction_leave_the_gate_open(
+    make_flow: MakeFlow,
+) -> None:
+    made = documents(3)
+    flow = make_flow(omnitron=Deaf(made, transactions(SEED, made)), **TRANSACTIONS)
+
+    outcome = flow.run()
+
+    assert outcome.report["left_out"]["plans of other orders"] == 6
+    assert flow.states() == dict.fromkeys(("5001", "5002", "5003"), "done")
+    assert outcome.gate == "open"
 
 
 # What does not fit

@@ -464,6 +464,26 @@ def test_documents_without_a_pk_are_dropped_and_counted() -> None:
     against(answers((200, {"results": rows, "next": None, "count": len(rows)})), work)
 
 
+def test_a_page_without_one_usable_number_does_not_end_a_bare_list() -> None:
+    first, second = [{"id": 1}, {"id": 2}], [{"pk": 3}]
+
+    async def work(omnitron: Omnitron) -> None:
+        assert await pks(omnitron) == [3]
+        assert omnitron.without_pk == 2
+
+    against(answers((200, first), (200, second)), work, page_size=2)
+
+
+def test_the_longest_number_that_is_taken_has_63_characters() -> None:
+    rows = [{"pk": "9" * 63}, {"pk": "9" * 64}, {"pk": " " * 10 + "9" * 54}]
+
+    async def work(omnitron: Omnitron) -> None:
+        assert await pks(omnitron) == ["9" * 63]
+        assert omnitron.without_pk == 2
+
+    against(answers((200, rows)), work)
+
+
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
