@@ -66,8 +66,11 @@ class Window(TypedDict, total=False):
 
 @dataclass
 class Found:
-    """What a fetch found. `counts`: how many plans by what became of them. `not_kept`: why the gate closes for what was
-    shown and no row keeps. `queried_at`: up to when all is known, in seconds since the epoch; None where it is not."""
+    """What a fetch found.
+
+    `counts`: how many plans by what became of them. `not_kept`: why the gate closes: what was shown and no row keeps.
+    `queried_at`: up to when all is known, in seconds since the epoch; None where it is not.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     not_kept: list[str] = field(default_factory=list)
@@ -86,7 +89,7 @@ async def fetch(
 
     Raises TooManyPlans, ListingFailed, BadListing, StopFlow.
     """
-    placing = placing_of(settings, params)
+    placing = _placing(settings, params)
     if params.retry_only:
         return Found(shelf.take_open(run, placing))
     fetching = _Fetching(omnitron, settings, shelf, run, placing)
@@ -95,12 +98,12 @@ async def fetch(
     if settings.omnitron.cancel_status == "order_transaction":
         await fetching.transactions()
     else:
-        await fetching.listing(window_of(settings, params, last_query))
+        await fetching.listing(_window(settings, params, last_query))
     fetching.check_guard(params.max_plans or settings.omnitron.max_plans)
     return fetching.ended()
 
 
-def placing_of(settings: FlowSettings, params: Params) -> Placing:
+def _placing(settings: FlowSettings, params: Params) -> Placing:
     """How this run takes plans that the journal knows."""
     status = settings.omnitron.cancel_status
     return Placing(
@@ -111,7 +114,7 @@ def placing_of(settings: FlowSettings, params: Params) -> Placing:
     )
 
 
-def window_of(settings: FlowSettings, params: Params, last_query: Callable[[], datetime | None]) -> Window:
+def _window(settings: FlowSettings, params: Params, last_query: Callable[[], datetime | None]) -> Window:
     """From when to when a `completed` flow asks; other flows have no window."""
     if settings.omnitron.cancel_status != "completed":
         return {}

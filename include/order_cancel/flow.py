@@ -551,7 +551,10 @@ def _reasons(journal: Journal, run_id: int, stopped: str | None) -> list[str]:
         for row in rows
         if not _good(row.state, row.relation or "")
     ]
-    reasons += journal.run(run_id).not_kept
+    not_kept = journal.run(run_id).not_kept
+    reasons += not_kept[:_SHOWN]
+    if (more := len(not_kept) - _SHOWN) > 0:
+        reasons.append(f"and {more} more that are not kept")
     stuck = [why for what, why in _unmapped(journal, run_id) if what == NOBODYS]
     return reasons + [f"not mapped: {printable(why, 300)}" for why in stuck[:_SHOWN]]
 

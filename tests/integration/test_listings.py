@@ -341,6 +341,15 @@ def test_a_plan_that_was_asked_for_by_number_and_is_not_known_closes_the_gate(
     assert flow.states() == {"5001": "done"}
 
 
+def test_the_gate_names_fifty_of_many_plans_that_are_not_known(make_flow: MakeFlow) -> None:
+    flow = make_flow(0)
+
+    outcome = flow.run(plan_ids=list(range(9001, 9061)))
+
+    assert outcome.gate.count("Omnitron knows no plan") == 50
+    assert "and 10 more" in outcome.gate
+
+
 @pytest.mark.parametrize("param", ["plan_ids", "resend_ids"])
 def test_a_plan_that_was_asked_for_by_number_and_does_not_fit_closes_the_gate(
     make_flow: MakeFlow, param: str
