@@ -125,9 +125,20 @@ def _prunable(
 
 
 def _prune_runs(journal: Journal, flow: str, before: float, batch: int) -> int:
-    """Runs that began before `before` and have no plan left; the newest one says when the flow ran last, and stays."""
+    """Runs that began before `before` and have no plan left.
+
+    The newest one says when the flow ran last, and stays, as does the one that knows the last query time (`restoring`):
+    later ones may have left that as it was.
+    """
     with journal.transaction() as (connection, now):
         newest = select(func.max(runs.c.id)).where(runs.c.flow == flow).scalar_subquery()
+        asked = (
+            select(runs.c.id)
+            .where(runs.c.flow == flow, runs.c.queried_at.is_not(None))
+            .order_by(runs.c.queried_at.desc(), runs.c.id.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
         has_members = select(members.c.id).where(members.c.run_id == runs.c.id).exists()
         question = (
             select(runs.c.id)
@@ -136,6 +147,7 @@ def _prune_runs(journal: Journal, flow: str, before: float, batch: int) -> int:
                 runs.c.started_at < before,
                 runs.c.alive_until <= now,
                 runs.c.id < newest,
+                runs.c.id != func.coalesce(asked, 0),
                 ~has_members,
             )
             .order_by(runs.c.id)

@@ -49,24 +49,20 @@ def check_not_behind(
     Runs that find nothing new send again what earlier ones left open, and do not move the last query time:
     `last_begun`, when the newest run began by the journal's clock, tells of them.
     """
-    asked, begun = journal.ask(
-        select(func.max(runs.c.queried_at), func.max(runs.c.started_at)).where(runs.c.flow == flow)
-    )[0]
+    times = [func.max(time) for time in (runs.c.queried_at, runs.c.started_at, runs.c.finished_at)]
+    asked, begun, ended = journal.ask(select(*times).where(runs.c.flow == flow))[0]
+    at_work = max((time for time in (begun, ended) if time is not None), default=None)
     now = journal.now()
-    for last, newest, what in (
-        (
-            last_query,
-            asked,
-            f"the flow asked Omnitron last at {{}}, says the Variable order_cancel_last_run__{flow}",
-        ),
-        (
-            last_begun,
-            begun,
-            f"the flow's newest run began at {{}}, says the Variable order_cancel_last_begun__{flow}",
-        ),
-    ):
-        if last is not None and _is_later(last.timestamp(), newest, now):
-            raise _behind(flow, what.format(_iso(last.timestamp())), newest)
+    if last_query is not None and _is_later(last := last_query.timestamp(), asked, now):
+        variable = f"order_cancel_last_run__{flow}"
+        raise _behind(
+            flow, f"the flow asked Omnitron last at {_iso(last)}, says the Variable {variable}", asked
+        )
+    if last_begun is not None and _is_later(last := last_begun.timestamp(), at_work, now):
+        variable = f"order_cancel_last_begun__{flow}"
+        raise _behind(
+            flow, f"the flow's newest run began at {_iso(last)}, says the Variable {variable}", at_work
+        )
 
 
 def _is_later(last: float, newest: float | None, now: float) -> bool:
@@ -77,10 +73,9 @@ def _is_later(last: float, newest: float | None, now: float) -> bool:
 def _behind(flow: str, what: str, newest: float | None) -> JournalBehind:
     known = "nothing of this flow" if newest is None else f"nothing after {_iso(newest)}"
     return JournalBehind(
-        f"{what}, but the "
-        f"journal knows {known}: it is an older copy, or a new one, and what was sent since would be sent again. "
-        f"Nothing is. Run `python -m include.order_cancel restored --flow {flow}`: then what may have been sent counts "
-        "as in doubt. If only the Variable was edited, delete it or set it back"
+        f"{what}, but the journal knows {known}: it is an older copy, or a new one, and what was sent since would be "
+        f"sent again. Nothing is. Run `python -m include.order_cancel restored --flow {flow}`: then what may have been "
+        "sent counts as in doubt. If only the Variable was edited, delete it or set it back"
     )
 
 

@@ -45,6 +45,26 @@ def test_nothing_is_sent_again_when_omnitron_lists_them_still(make_flow: MakeFlo
     assert set(flow.states().values()) == {"done"}
 
 
+def test_the_run_that_knows_the_last_query_time_stays(make_flow: MakeFlow, journal_url: str) -> None:
+    """A run that is given a plan by its number knows none, and the newest run would be all that is left."""
+    flow = make_flow(1, url=journal_url, **COMPLETED)
+    flow.run()
+    for _ in range(3):
+        flow.run(plan_ids=[5001])
+    grow_old(flow)
+    with flow.journal() as journal:
+        with journal.transaction() as (connection, _now):
+            connection.execute(
+                update(schema.runs).values(started_at=schema.runs.c.started_at - 2 * 366 * 86_400)
+            )
+            connection.execute(update(schema.runs).values(alive_until=0.0))
+        pruned = prune_flow(journal, flow.name, Retention())["runs"]
+
+    outcome = flow.run()
+
+    assert (pruned, outcome.gate) == (2, "open")
+
+
 def test_a_write_back_that_did_not_take_is_repeated_for_a_pruned_plan(
     make_flow: MakeFlow, journal_url: str
 ) -> None:
