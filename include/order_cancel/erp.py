@@ -162,7 +162,17 @@ def reference(answer: Answer, path: str | None) -> str | None:
         return None
     if not found or isinstance(found, bool) or not isinstance(found, str | int | float):
         return None
-    return printable(str(found), 200) or None
+    return printable(str(found).strip(), 200) or None
+
+
+def told(answer: Answer, settings: ErpSettings) -> str:
+    """What the ERP answered, in words; of a 2xx answer also what it lacks to prove an acceptance."""
+    said, path = f"the ERP answered {answer.describe()}", settings.reference_path
+    if not answer.ok or path is None or reference(answer, path) is not None:
+        return said
+    unread = header_name(path) is None and not answer.is_json
+    lacking = "the answer is not JSON" if unread else f"nothing stands at erp.reference_path '{path}'"
+    return f"{lacking}: {said}"
 
 
 class Erp:

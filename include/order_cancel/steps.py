@@ -386,7 +386,7 @@ async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[An
         if not renewed and plan.tools.erp.may_renew(answer):
             outcome = "auth_fail"
         if outcome != "accepted" or plan.settings.erp.custom_response:
-            why = f"the ERP answered {answer.describe()}"
+            why = erp_system.told(answer, plan.settings.erp)
     except NotSent as error:
         outcome, why = "not_done", str(error)
     except OutcomeUnknown as error:
@@ -720,7 +720,7 @@ async def _judge_stored_answer(plan: Plan) -> None:
     if outcome in ("accepted", "refused"):
         await _judge_by_default(plan, answer, outcome)
     elif outcome == "unknown":
-        _doubt(plan, f"the ERP answered {answer.describe()}")
+        _doubt(plan, erp_system.told(answer, plan.settings.erp))
     else:
         await _check_not_stopped(plan)
         document, left, changed = await _look(plan)
