@@ -12,6 +12,7 @@ from include.order_cancel.journal import Journal
 from include.simulator.wire import Answer, Request, answer
 from tests.harness import Flow, Outcome
 from tests.integration.conftest import MakeFlow
+from tests.integration.test_order_transactions import a_flow, codes, documents, returns
 
 LIST = "/api/v1/cancellation_plans/"
 TRANSACTIONS = "/api/v1/order_transactions/"
@@ -19,7 +20,9 @@ KONG = answer(404, {"message": "no Route matched with those values"})
 SPRING = answer(404, {"timestamp": "2025-03-01T08:00:00Z", "status": 404, "error": "Not Found", "path": LIST})
 PAGE = Answer(404, b"<html><h1>404 Not Found</h1></html>", {"Content-Type": "text/html"})
 GATEWAYS = pytest.mark.parametrize("page", [KONG, SPRING, PAGE], ids=["kong", "spring", "page"])
-LANES = pytest.mark.parametrize("lane", [{"fan_out": 50}, {"fan_out": 0, "lots": 1}], ids=["own tasks", "lot"])
+LANES = pytest.mark.parametrize(
+    "lane", [{"fan_out": 50}, {"fan_out": 0, "lots": 1}], ids=["own tasks", "lot"]
+)
 COMPLETED = {
     "omnitron__cancel_status": "completed",
     "omnitron__next_state": None,
@@ -218,7 +221,9 @@ def test_a_sighting_in_between_makes_the_next_absence_the_first(
     ]
 
 
-def test_bytes_that_were_sent_make_the_absent_plan_a_persons_matter(make_flow: MakeFlow, clock: Clock) -> None:
+def test_bytes_that_were_sent_make_the_absent_plan_a_persons_matter(
+    make_flow: MakeFlow, clock: Clock
+) -> None:
     flow = make_flow(2, erp__custom_response=True, erp__custom_response_script=ASKS_AGAIN)
     flow.erp.simulator.fail("answer", plan=5001, status=202, effect=True, times=1, body={"state": "at work"})
     flow.run()
@@ -307,7 +312,9 @@ def test_a_rejected_plan_that_is_gone_ends_rejected_with_a_warning(make_flow: Ma
 
 
 @GATEWAYS
-def test_a_gateways_404_for_a_write_back_ends_no_plan(make_flow: MakeFlow, clock: Clock, page: Answer) -> None:
+def test_a_gateways_404_for_a_write_back_ends_no_plan(
+    make_flow: MakeFlow, clock: Clock, page: Answer
+) -> None:
     flow = make_flow(2)
     away = in_between(flow, one_plan(page))
 
@@ -334,3 +341,97 @@ def test_a_404_of_the_write_back_alone_is_a_refusal(make_flow: MakeFlow, clock: 
         flow.run()
 
     assert set(flow.states().values()) == {"failed"}
+
+
+# An order transaction that is gone
+
+
+def with_returns(make_flow: MakeFlow, **changes: Any) -> tuple[Flow, int]:
+    """Two orders with a plan and a return transaction each, and the number of the first one's."""
+    flow = a_flow(make_flow, documents(2), **changes)
+    return flow, returns(flow)[0]
+
+
+def test_a_transaction_that_is_gone_before_its_mapping_ends_its_plan_with_a_warning(
+    make_flow: MakeFlow, clock: Clock
+) -> None:
+    flow, transaction = with_returns(make_flow)
+    flow.between = lambda task: (
+        flow.omnitron.simulator._transactions.pop(transaction, None) if task == "write_to_erp" else None
+    )
+
+    first = flow.run()
+    state, error = flow.state(5001), errors(flow)
+    clock.ahead += 601
+    second = flow.run()
+
+    assert (state, first.gate == "open") == ("failed", False)
+    assert error.startswith(
+        f"Omnitron says that it has no order transaction {transaction}; it is asked again by"
+    )
+    assert (flow.states(), second.gate) == ({"5001": "done", "5002": "done"}, "open")
+    assert f"Omnitron has no order transaction {transaction} any more: it could not be mapped" in errors(flow)
+    assert "done with a warning:" in table(second)
+    assert transaction not in codes(flow)
+    assert len(flow.sent(5001)) == 1
+
+
+def test_a_plan_whose_transaction_is_gone_is_not_sent_any_more(make_flow: MakeFlow, clock: Clock) -> None:
+    flow, transaction = with_returns(make_flow)
+    refused_once(flow, 5001)
+    flow.omnitron.simulator._transactions.pop(transaction)
+
+    first = flow.run()
+    state = flow.state(5001)
+    clock.ahead += 601
+    flow.run()
+
+    assert (state, first.gate == "open", flow.state(5001)) == ("failed", False, "left")
+    assert len(flow.sent(5001)) == 1
+
+
+@GATEWAYS
+def test_a_gateways_404_for_mappings_ends_no_plan(make_flow: MakeFlow, clock: Clock, page: Answer) -> None:
+    flow, _ = with_returns(make_flow)
+    own = flow.omnitron.simulator.handle
+    hidden = False
+
+    def handle(call: Request) -> Answer:
+        return page if hidden and call.path.endswith("/get_mappings/") else own(call)
+
+    def hide(task: str) -> None:
+        nonlocal hidden
+        hidden = hidden or task == "write_to_erp"
+
+    flow.omnitron.simulator.handle, flow.between = handle, hide
+    flow.run()
+    for _ in range(2):
+        clock.ahead += 1000
+        flow.run(retry_only=True)
+    states = set(flow.states().values())
+    flow.omnitron.simulator.handle = own
+    clock.ahead += 30_000
+    flow.run()
+
+    assert states == {"failed"}
+    assert set(flow.states().values()) == {"done"}
+    assert sorted(map(len, codes(flow).values())) == [1, 1]
+
+
+def test_a_gone_plan_of_an_order_is_believed_twice_before_the_mapping(
+    make_flow: MakeFlow, clock: Clock
+) -> None:
+    flow, transaction = with_returns(make_flow)
+    flow.between = lambda task: (
+        flow.omnitron.simulator.remove(5001)
+        if task == "write_to_erp" and 5001 in flow.omnitron.simulator.statuses()
+        else None
+    )
+
+    first = flow.run()
+    state, mapped = flow.state(5001), codes(flow).get(transaction)
+    clock.ahead += 601
+    second = flow.run()
+
+    assert (state, mapped, first.gate == "open") == ("failed", None, False)
+    assert (flow.state(5001), len(codes(flow)[transaction]), second.gate) == ("done", 1, "open")
