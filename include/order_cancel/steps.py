@@ -1078,8 +1078,8 @@ async def _stop_where_all_are_refused(plan: Plan) -> None:
     if not plan.sent_now or not refused or await plan.work.only_refusals() < _REFUSALS_THAT_STOP:
         return
     await plan.work.stop(
-        f"the ERP has refused all of the first {_REFUSALS_THAT_STOP} plans of this run and taken none: look at its words "
-        "in their journeys, check the mapping and the address, and start a run; what was not sent is held and goes first"
+        f"the ERP has refused all of the first {_REFUSALS_THAT_STOP} plans of this run and taken none: look at its "
+        "words in their journeys, check the mapping and the address, and start a run: what was not sent goes first"
     )
 
 

@@ -249,7 +249,7 @@ class Plan:
         seconds: float | None = None,
         at: float | None = None,
     ) -> None:
-        """An event for the plan's journey, written by the next commit. `at`: by the journal's clock; None: by this one."""
+        """An event for the plan's journey, written by the next commit. `at`: by the journal's clock; else by ours."""
         milliseconds = None if seconds is None else round(seconds * 1000, 1)
         at = time.time() if at is None else at
         self._events.append(Event(step, what, detail, milliseconds, at=at, run=self.work.run.id))
