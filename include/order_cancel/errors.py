@@ -56,7 +56,9 @@ class JournalDown(RetryLater):
 
 
 class PlanFailed(OrderCancelError):
-    """This plan cannot go on in this run; the message says why."""
+    """This plan cannot go on in this run; the message says why. `own_stop`: as of `StopFlow`."""
+
+    own_stop = False
 
 
 class MappingFailed(PlanFailed):
@@ -68,15 +70,20 @@ class ScriptFailed(PlanFailed):
 
 
 class StopFlow(OrderCancelError):
-    """The run must not send anything more: a refused token, an ERP that is down. `alert`: the event that it is."""
+    """The run must not send anything more: a refused token, an ERP that is down. `alert`: the event that it is.
+
+    `own_stop`: the answer to one plan's own request led to it, and may be about that plan alone.
+    """
 
     alert = ""
+    own_stop = False
 
 
 class TokenRefused(StopFlow):
     """A system refuses a token, a new one too."""
 
     alert = "token_refused"
+    own_stop = True
 
 
 class LeaseLost(OrderCancelError):

@@ -509,6 +509,11 @@ def retry_after(answer: Answer, clock: Callable[[], float] = time.time) -> float
     return max(0.0, until - (clock() if now is None else now))
 
 
+def asks_for_long(answer: Answer) -> bool:
+    """Whether `Retry-After` asks for a longer wait than any task waits."""
+    return (retry_after(answer) or 0.0) > MAX_WAIT_SECONDS
+
+
 def server_time(answer: Answer) -> float | None:
     """The answer's `Date` in seconds since the epoch, None where there is none."""
     return _epoch(answer.headers.get("Date", ""))

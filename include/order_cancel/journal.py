@@ -31,6 +31,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    case,
     create_engine,
     delete,
     event,
@@ -47,7 +48,12 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from include.order_cancel import schema
 from include.order_cancel.errors import JournalDown, LeaseLost, OrderCancelError, RowBusy
 from include.order_cancel.placing import (
+    NO_PLAN,
+    NO_TRANSACTION,
+    NOT_WRITTEN,
     RELEASED,
+    SHOWN_AGAIN,
+    STOPPED_THE_RUN,
     TAKEN,
     Placing,
     is_compared,
@@ -112,6 +118,23 @@ _EVENT = ("plan_id", "run_id", "at", "step", "what", "detail", "milliseconds")
 _moved_values = attrgetter(*_MOVED)
 _ATTRIBUTES = _MOVED.index("attributes")
 
+
+def _happened(*whats: str) -> ColumnElement[bool]:
+    return select(events.c.id).where(events.c.plan_id == plans.c.id, events.c.what.in_(whats)).exists()
+
+
+# Whose turn it is, before the age: what stops runs is last, and what fails before that, so that nothing waits for it.
+_CLASS = case(
+    (plans.c.attempts == 0, 0),
+    (_happened(STOPPED_THE_RUN), 2),
+    (_happened(State.FAILED, State.DEAD), 1),
+    else_=0,
+)
+_TURN = (
+    _CLASS,
+    case((_CLASS == 0, 0.0), else_=plans.c.next_attempt_at),
+    case((_CLASS == 0, 0), else_=plans.c.attempts),
+)
 
 # The home of a run that stands for a restore of the journal.
 RESTORES = "restores"
@@ -365,6 +388,7 @@ class Journal:
                 return counts
             known = self._newest(connection, run, [listed.pk for listed in page])
             documents = self._compared_documents(connection, page, known)
+            self._note_sightings(connection, run, page, known, now)
             known |= self._added(connection, run, [one for one in page if one.pk not in known], now)
             busy = self._claimed_elsewhere(connection, run.id, known.values(), now)
             busy |= self._leased_elsewhere(connection, run.id, known.values(), now)
@@ -404,6 +428,34 @@ class Journal:
         """Plans that were made before may have been sent under a journal that was lost; None: it never was."""
         with self._reading() as connection:
             return self._restored_before(connection, run)
+
+    def _note_sightings(
+        self,
+        connection: Connection,
+        run: Run,
+        page: Sequence[Listed],
+        known: Mapping[str, Row],
+        now: float,
+    ) -> None:
+        """Let the journeys of open plans that Omnitron had not, or whose transaction it had not, say it shows them."""
+        tried = {row.id: row for row in known.values() if row.attempts and not row.finished}
+        absent: set[tuple[int, str]] = set()
+        for part in _chunks(sorted(tried)):
+            absences = (events.c.plan_id.in_(part), events.c.what.in_([*SHOWN_AGAIN, *SHOWN_AGAIN.values()]))
+            question = select(events.c.plan_id, events.c.what).where(*absences).order_by(events.c.id)
+            for plan_id, what in connection.execute(question):
+                gone = NO_PLAN if what in (NO_PLAN, SHOWN_AGAIN[NO_PLAN]) else NO_TRANSACTION
+                (absent.add if what == gone else absent.discard)((plan_id, gone))
+        in_transaction = {known[one.pk].id for one in page if one.pk in known and one.transaction_pk}
+        self._write_events(
+            connection,
+            [
+                (plan_id, Event("get_data_from_omnitron", SHOWN_AGAIN[gone], "by a listing", run=run.id))
+                for plan_id, gone in sorted(absent)
+                if gone == NO_PLAN or plan_id in in_transaction
+            ],
+            now,
+        )
 
     def _compared_documents(
         self, connection: Connection, page: Sequence[Listed], known: Mapping[str, Row]
@@ -556,8 +608,9 @@ class Journal:
         lot_size: int = 1,
         check: Check | None = None,
     ) -> list[int]:
-        """Freeze the membership: order by age, lanes, lots. Returns the lots' numbers, none for a small batch.
+        """Freeze the membership: whose turn it is, lanes, lots. Returns the lots' numbers, none for a small batch.
 
+        Plans that were never tried come first, then those that failed, then those that stopped a run; the older first.
         A larger batch gets one lot for each `lot_size` plans that it begins, at most `lots`. Where another task of the
         run was quicker (a retry, of one that slept), all stays as that one left it, the time of its question too.
         `not_kept`: see `Run`. Raises what `check` raises.
@@ -572,8 +625,9 @@ class Journal:
             size = size if limit is None else min(size, limit)
             bulk = size > fan_out
             parts = min(lots, ceil(size / lot_size)) if bulk else 1
-            place = func.row_number().over(order_by=(plans.c.plan_date, plans.c.id)) - 1
-            by_age = (
+            turn = (*_TURN, plans.c.plan_date, plans.c.id)
+            place = func.row_number().over(order_by=turn) - 1
+            by_turn = (
                 select(members.c.id, place.label("position"))
                 .join(plans, plans.c.id == members.c.plan_id)
                 .where(*in_run)
@@ -581,11 +635,11 @@ class Journal:
             )
             connection.execute(
                 update(members)
-                .where(members.c.id == by_age.c.id)
+                .where(members.c.id == by_turn.c.id)
                 .values(
-                    position=by_age.c.position,
+                    position=by_turn.c.position,
                     lane="bulk" if bulk else "plan",
-                    lot=by_age.c.position % parts,
+                    lot=by_turn.c.position % parts,
                 )
             )
             if limit is not None:
@@ -666,14 +720,57 @@ class Journal:
         return self._rows(question)
 
     def warned(self, run_id: int, limit: int) -> list[Row]:
-        """The plans of a run that are done, but whose post script failed."""
+        """The plans of a run that are over with a warning: a post script failed, or Omnitron lost the plan."""
+        lost = select(events.c.id).where(
+            events.c.plan_id == plans.c.id, events.c.run_id == run_id, events.c.what == NOT_WRITTEN
+        )
+        failed = (plans.c.state == State.DONE) & (plans.c.post == Post.FAILED)
         return self._rows(
             select(plans)
             .join(members, members.c.plan_id == plans.c.id)
-            .where(members.c.run_id == run_id, plans.c.state == State.DONE, plans.c.post == Post.FAILED)
+            .where(members.c.run_id == run_id, plans.c.state.in_((State.DONE, State.REJECTED)))
+            .where(or_(failed, lost.exists()))
             .order_by(members.c.position)
             .limit(limit)
         )
+
+    def only_refusals(self, run_id: int) -> int | None:
+        """How many plans the ERP has refused in this run so far; None once it has taken one, or left one alone.
+
+        An answer that tells nothing of the plan (no outcome, not done, an old token) counts neither way.
+        """
+        sent = select(events.c.id).where(
+            events.c.plan_id == plans.c.id, events.c.run_id == run_id, events.c.what == "sending"
+        )
+        question = (
+            select(plans.c.relation, plans.c.outcome, func.count())
+            .join(members, members.c.plan_id == plans.c.id)
+            .where(members.c.run_id == run_id, plans.c.attempt_run == run_id, sent.exists())
+            .group_by(plans.c.relation, plans.c.outcome)
+        )
+        refused = 0
+        for relation, outcome, number in self.ask(question):
+            if relation == Relation.FAILURE or (relation is None and outcome == "refused"):
+                refused += number
+            elif relation is not None or outcome == "accepted":
+                return None
+        return refused
+
+    def absent_since(self, plan_id: int, gone: str) -> float | None:
+        """When Omnitron first said `gone` (NO_PLAN, NO_TRANSACTION) of a plan, since it last showed what that is about.
+
+        None where it has not.
+        """
+        about = (events.c.plan_id == plan_id, events.c.what.in_((gone, SHOWN_AGAIN[gone])))
+        since: float | None = None
+        for what, at in self.ask(select(events.c.what, events.c.at).where(*about).order_by(events.c.id)):
+            since = None if what != gone else at if since is None else since
+        return since
+
+    def times(self, plan_id: int, what: str) -> int:
+        """How often this has happened to a plan."""
+        question = select(func.count()).where(events.c.plan_id == plan_id, events.c.what == what)
+        return int(self.ask(question)[0][0])
 
     def run_counts(self, run_id: int) -> Counter[tuple[State, str]]:
         """How many of a run's plans are in which state with which relation."""

@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Any, TypeGuard
 from urllib.parse import SplitResult, quote, unquote, urlencode, urljoin, urlsplit
 
-from include.order_cancel.errors import PlanFailed, RetryLater, StopFlow
+from include.order_cancel.errors import PlanFailed, RetryLater, StopFlow, TokenRefused
 from include.order_cancel.http import (
     Answer,
     BadAnswer,
@@ -29,6 +29,7 @@ from include.order_cancel.http import (
     NotSent,
     OutcomeUnknown,
     Request,
+    asks_for_long,
     server_time,
 )
 from include.order_cancel.identity import host_of
@@ -62,6 +63,20 @@ class BadListing(StopFlow):
 
 class WriteBackRefused(PlanFailed):
     """Omnitron refused the plan's new status."""
+
+
+class PlanGone(PlanFailed):
+    """Omnitron itself says that it has no such plan, to which a status was to be written."""
+
+
+class TransactionGone(ListingFailed):
+    """Omnitron itself says that it has no such order transaction."""
+
+
+class AskedToWait(PlanFailed):
+    """The answer to this plan's own request asks everybody to leave Omnitron alone for more than a minute."""
+
+    own_stop = True
 
 
 @asynccontextmanager
@@ -142,6 +157,7 @@ class Omnitron:
         self.others: set[str] = set()
         self._without_pk: Counter[str] = Counter()
         self._order_untold = False
+        self._controls: dict[str, str] = {}
         self._tokens = tokens
 
     @property
@@ -199,7 +215,8 @@ class Omnitron:
     async def plans_of_order(self, order: str, known: str) -> list[dict[str, Any]]:
         """All plans of an order, whatever their status, type and channel; the plan `known` is one of them.
 
-        Raises PlanFailed where they cannot be listed, or some may be missing.
+        Without `known` where Omnitron itself says that it has no such plan. Raises PlanFailed where they cannot be
+        listed, or some may be missing.
         """
         told = f"the plans of order {printable(order, 60)} cannot be listed"
         alone = Omnitron(self.caller, self._tokens, self.settings)  # its counts are of this list only
@@ -207,7 +224,7 @@ class Omnitron:
         try:
             found = [plan async for page in alone._pages(names, {names.order: order}) for plan in page]
         except (ListingFailed, BadListing) as error:
-            raise PlanFailed(f"{told}: {error}; it is asked again by the next run") from None
+            raise self.failed(f"{told}: {error}; it is asked again by the next run") from None
         if alone.without_pk:
             raise PlanFailed(f"{told}: {alone.without_pk} of them have no number")
         if alone.incomplete:
@@ -233,10 +250,14 @@ class Omnitron:
             yield page
 
     async def plan(self, pk: object) -> dict[str, Any] | None:
-        """One plan as it is now, None where Omnitron itself says that it knows it no more. Raises PlanFailed."""
+        """One plan as it is now, None where Omnitron itself says that it has no such plan. Raises PlanFailed.
+
+        A 404 is its own word only where a control question says so: see `_check_own_word`.
+        """
         told = f"plan {_named(pk)}"
         answer = await self._of_plan(self._request("GET", _filled(self.profile.plan.path, pk=pk)), told)
         if answer.status == 404 and answer.is_json:
+            await self._check_own_word("plan", pk, self.profile.plans.path, self.profile.plan.path)
             return None
         document = self._json_of(answer, f"{told} cannot be read")
         if not isinstance(document, dict) or self.number_of(document) != str(pk).strip():
@@ -247,7 +268,7 @@ class Omnitron:
         """Give the plan the status `word` (the profile's word for it).
 
         A refusal counts as done where the plan has that status already, as after a write whose answer was
-        lost. Raises WriteBackRefused, PlanFailed (repeated by the next run).
+        lost. Raises PlanGone, WriteBackRefused, PlanFailed (repeated by the next run).
         """
         names = self.profile.write_back
         body = json_bytes(fill_body(names.body, pk=pk, status=word))
@@ -259,7 +280,15 @@ class Omnitron:
         told = f"Omnitron answered the {what} with {answer.describe()}"
         if answer.ok or answer.status >= 500 or answer.status in (408, 425, 429):
             raise PlanFailed(f"{told}; it is repeated by the next run")
+        if answer.status == 404 and answer.is_json and await self._is_gone(pk, told):
+            raise PlanGone(f"{told}, and has no such plan")
         raise WriteBackRefused(told)
+
+    async def _is_gone(self, pk: object, told: str) -> bool:
+        try:
+            return await self.plan(pk) is None
+        except PlanFailed as error:
+            raise WriteBackRefused(f"{told}; {error}") from None
 
     async def rejected_count(self, order_pk: object) -> int:
         """How many plans of this order are rejected. Raises PlanFailed."""
@@ -273,11 +302,18 @@ class Omnitron:
         return await self._counted(_without_limit(params, names.limit), told)
 
     async def mappings(self, pk: object) -> list[Any]:
-        """The integration mappings of a transaction. Raises ListingFailed."""
+        """The integration mappings of a transaction. Raises TransactionGone, ListingFailed."""
         told = f"the mappings of transaction {_named(pk)} cannot be read"
         try:
             answer = await self.ask(self._request("GET", _filled(self.profile.mappings.path, pk=pk)))
             document = answer.json()
+            if answer.status == 404 and answer.is_json:
+                await self._check_own_word(
+                    "order transaction", pk, self.profile.transactions.path, self.profile.mappings.path
+                )
+                raise TransactionGone(f"Omnitron has no order transaction {_named(pk)}")
+        except PlanFailed as error:
+            raise ListingFailed(f"{told}: {error}") from None
         except (NotSent, OutcomeUnknown, BadAnswer) as error:
             raise ListingFailed(f"{told}: {error}") from None
         rows = document.get("results") if isinstance(document, dict) else document
@@ -298,6 +334,40 @@ class Omnitron:
         if not answer.ok or answer.is_page:
             raise PlanFailed(f"Omnitron refused {told}: {answer.describe()}")
         return answer
+
+    async def _check_own_word(self, what: str, pk: object, list_path: str, one_path: str) -> None:
+        """Make sure that a 404 in JSON for one thing is Omnitron's own: a gateway may know no such path.
+
+        Another thing, which Omnitron's own list shows, is asked for in the same way; where that is answered, the path
+        is right. An empty list is Omnitron's own word, too. Raises PlanFailed.
+        """
+        asked = str(pk).strip()
+        told = f"Omnitron answers 404 to {what} {_named(pk)}"
+        mend = "is the path wrong, or does a gateway in between answer? It is asked again by the next run"
+        other = self._controls.pop(what, asked)
+        if other == asked:
+            shown = await self._shown_first(list_path, told)
+            if asked in shown:
+                raise PlanFailed(f"{told}, though its own list shows it: {mend}")
+            if not shown:
+                return
+            other = shown[0]
+        answer = await self._of_plan(self._request("GET", _filled(one_path, pk=other)), told)
+        if not answer.ok or not answer.is_json:
+            also = "also" if answer.status == 404 else f"{answer.status}"
+            raise PlanFailed(f"{told}, and {also} to {what} {_named(other)} that its own list shows: {mend}")
+        self._controls[what] = other
+
+    async def _shown_first(self, list_path: str, told: str) -> list[str]:
+        """The numbers on the shortest first page of a list, whatever their status. Raises PlanFailed."""
+        unread = f"{told}, and its list cannot be read to see whether it knows others"
+        request = self._request("GET", with_query(list_path, {self.profile.plans.limit: "1"}))
+        document = self._json_of(await self._of_plan(request, unread), unread)
+        rows = document.get("results") if isinstance(document, dict) else document
+        numbers = [pk for row in rows if (pk := pk_of(row))] if isinstance(rows, list) else []
+        if not isinstance(rows, list) or (rows and not numbers):
+            raise PlanFailed(f"{unread}: the answer is no list")
+        return numbers
 
     def _of_order(self, documents: list[dict[str, Any]], order: str) -> list[dict[str, Any]]:
         """Those of the order, and those that do not tell theirs."""
@@ -383,11 +453,18 @@ class Omnitron:
         url = self.caller.endpoint.url(path)
         return Request(method, url, JSON_BODY if body is not None else {}, body)
 
+    def failed(self, why: str) -> PlanFailed:
+        """The failure of a plan that was answered; where that answer has opened the breaker, it is AskedToWait."""
+        return AskedToWait(why) if self.caller.breaker.reason else PlanFailed(why)
+
     async def _of_plan(self, request: Request, what: str, *, once: bool = False) -> Answer:
         try:
-            return await self.ask(request, once=once)
+            answer = await self.ask(request, once=once)
         except (NotSent, OutcomeUnknown) as error:
             raise PlanFailed(f"{what}: {error}; it is repeated by the next run") from None
+        if self.caller.breaker.reason and asks_for_long(answer):
+            raise AskedToWait(f"{what}: {self.caller.breaker.reason}; it is repeated by a later run")
+        return answer
 
     def _json_of(self, answer: Answer, told: str) -> Any:
         if not answer.ok:
@@ -406,7 +483,7 @@ class Omnitron:
             return answer
         answer = await self._asked(call, request, await self._tokens.renew(token))
         if answer.status == 401:
-            raise StopFlow(f"Omnitron refuses a token that it has just given: {answer.describe(200)}")
+            raise TokenRefused(f"Omnitron refuses a token that it has just given: {answer.describe(200)}")
         return answer
 
     async def _asked(self, call: Callable[..., Awaitable[Answer]], request: Request, token: Token) -> Answer:

@@ -14,6 +14,13 @@ _MAY_TAKE_NEW_DOCUMENT = frozenset({State.FETCHED, State.PREPARED, State.HELD, S
 _CLOCKS_DIFFER = timedelta(minutes=15)  # Omnitron's and the journal's
 _STEP = "get_data_from_omnitron"
 RELEASED = "released"
+# What a plan's journey says once Omnitron has no such plan, or no such order transaction, and once it shows it again.
+NO_PLAN, NO_TRANSACTION = "not in Omnitron", "its transaction is not in Omnitron"
+SHOWN_AGAIN = {NO_PLAN: "shown again", NO_TRANSACTION: "its transaction is shown again"}
+# A plan to whose own request a system gave an answer that stopped the run.
+STOPPED_THE_RUN = "stopped the run"
+# Omnitron has no such plan, and the ERP's word about it could not be written there.
+NOT_WRITTEN = "not written, the plan is gone"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -31,18 +32,29 @@ from include.order_cancel.http import (
     OutcomeUnknown,
     Request,
     SystemDown,
+    asks_for_long,
     retry_delay,
 )
 from include.order_cancel.journal import idempotency_key
 from include.order_cancel.omnitron import (
+    PlanGone,
+    TransactionGone,
     amount_of,
     content_digest,
     misfit,
+    pk_of,
     same_content,
     same_to_the_line,
     status_word_of,
 )
-from include.order_cancel.rows import Body, Member, Post, Relation, Row, State
+from include.order_cancel.placing import (
+    NO_PLAN,
+    NO_TRANSACTION,
+    NOT_WRITTEN,
+    SHOWN_AGAIN,
+    STOPPED_THE_RUN,
+)
+from include.order_cancel.rows import WAITING, Body, Member, Post, Relation, Row, State
 from include.order_cancel.scripts.default_response import DEFAULT_RESPONSE_SCRIPT
 from include.order_cancel.scripts.process import ScriptRunFailed
 from include.order_cancel.text import json_text, printable
@@ -65,6 +77,10 @@ _OTHER_CONTENT = "Omnitron shows other content than before"
 _NOT_KNOWN = "it is not known whether the ERP took it: "
 _NOT_AGAIN = "; it is not sent again: "
 _FREE_ATTEMPTS = 5
+# So many plans, all of them refused, are what a wrong mapping or address looks like.
+_REFUSALS_THAT_STOP = 16
+# An absence is asked about again once whatever made it up for a moment is over, as a gateway's restart is.
+_ABSENCE_SECONDS = 600.0
 _BACKOFF_SECONDS = 600.0
 _LONGEST_BACKOFF_SECONDS = 6 * 3600.0
 _DOUBLINGS = 6  # more would be longer than the longest, and from some thousand on no float at all
@@ -87,15 +103,20 @@ async def advance(plan: Plan, upto: str) -> Row:
     except (LeaseLost, RetryLater):
         raise
     except StopFlow as error:
+        plan.stopped_the_run = plan.stopped_the_run or error.own_stop
         await _stop(plan, str(error), error.alert)
     except PlanFailed as error:
+        plan.stopped_the_run = plan.stopped_the_run or error.own_stop
         await _fail(plan, str(error))
     except Exception as error:
         log.exception("[%s] unexpected error", printable(plan.row.name, 120))
         await _fail(plan, f"unexpected error, a fault of this package: {type(error).__name__}")
     if plan.row.state is State.WRITTEN_BACK and plan.settings.post_script is None:
         plan.row.state = State.DONE  # the settings had a post script when it was written back
+    if plan.stopped_the_run and plan.row.state in WAITING:
+        await _rest(plan)
     await plan.commit(release=True)
+    await _stop_where_all_are_refused(plan)
     if plan.row.at_rest:
         _log_attributes(plan)
     return plan.row
@@ -292,6 +313,10 @@ def _addressed(plan: Plan, request: Request) -> Request | None:
     """
     row, erp, undone = plan.row, plan.tools.erp, plan.row.outcome not in _MAY_BE_DONE
     if plan.built:
+        if not erp.caller.reaches(request.url):
+            raise PlanFailed(
+                f"its request is for {_host(request)}, which is no address of the settings; nothing was sent"
+            )
         return request
     sent = request
     if undone:
@@ -424,6 +449,7 @@ async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[An
     if (reason := caller.breaker.reason) and not plan.work.stop_reason:
         # Before another task of the run asks the ERP.
         await plan.work.stop(printable(reason, 2000), SystemDown.alert)
+    plan.stopped_the_run = bool(caller.breaker.reason) and answer is not None and asks_for_long(answer)
     return answer, outcome, why
 
 
@@ -576,6 +602,7 @@ async def _settled_by_lookup(plan: Plan, request: Request) -> bool:
             await plan.wait(wait)
             answer = await _looked_up(plan, request)
     except OutcomeUnknown as error:
+        plan.stopped_the_run = bool(plan.tools.erp.caller.breaker.reason)
         _doubt(plan, f"the lookup gave no answer: {error}")
         return True
     if answer is None:
@@ -793,7 +820,10 @@ async def write_to_omnitron(plan: Plan) -> None:
         "order_transaction",
     ):
         word = profile.word("rejected")
-    shown = None if plan.sent_now else await plan.tools.omnitron.plan(row.pk)
+    shown = None if plan.sent_now else await _shown(plan)
+    gone = word is not None and shown is None and not plan.sent_now
+    if gone:
+        await _check_gone(plan)
     if shown is not None and row.relation is Relation.CONTINUE and await _is_other(plan, shown):
         _set_changed(plan, shown)
         return
@@ -804,7 +834,7 @@ async def write_to_omnitron(plan: Plan) -> None:
         if await _is_other(plan, shown):
             row.relation = None
             raise PlanFailed(f"the ERP refused it, and it is not rejected: {_OTHER_CONTENT}")
-    if word is not None and row.sent_again:
+    if word is not None and row.sent_again and not gone:
         word = await _still_wanted(plan, word, shown)
     elif word is not None and shown is not None and row.relation is Relation.CONTINUE:
         word = _due_status(plan, word, shown.get("status"))
@@ -816,20 +846,42 @@ async def write_to_omnitron(plan: Plan) -> None:
         plan.note("write_to_omnitron", "found written", word)
         plan.tell(f"Omnitron shows {word} already")
     else:
-        began = time.monotonic()
-        await plan.tools.omnitron.write_back(row.pk, word)
-        plan.note("write_to_omnitron", "written back", word, seconds=time.monotonic() - began)
-        plan.tell(f"written back to Omnitron: {word}")
+        gone = gone or not await _written_back(plan, word)
+    if gone and word is not None:
+        _warn_of_gone(plan, word)
     if row.relation is Relation.FAILURE:
         row.state = State.REJECTED
     else:
-        row.error = None
+        row.error = row.error if gone else None
         script_due = plan.settings.post_script is not None and row.post is Post.NONE
         row.state = State.WRITTEN_BACK if script_due else State.DONE
     if row.state is State.WRITTEN_BACK or row.transaction_pk is not None:
         await plan.commit()
     if row.transaction_pk is not None:
         await _map_transaction(plan, row.transaction_pk)
+
+
+async def _written_back(plan: Plan, word: str) -> bool:
+    """Write the status. False where Omnitron has no such plan any more, which is certain by now."""
+    began = time.monotonic()
+    try:
+        await plan.tools.omnitron.write_back(plan.row.pk, word)
+    except PlanGone:
+        await _check_gone(plan)
+        return False
+    plan.note("write_to_omnitron", "written back", word, seconds=time.monotonic() - began)
+    plan.tell(f"written back to Omnitron: {word}")
+    return True
+
+
+def _warn_of_gone(plan: Plan, word: str) -> None:
+    """The plan is over: the ERP's word is known, and there is nothing left in Omnitron to tell it to."""
+    row = plan.row
+    reference = f" with reference {row.erp_reference}" if row.erp_reference else ""
+    known = "the ERP refused it" if row.relation is Relation.FAILURE else f"the ERP has it{reference}"
+    row.error = f"{known}, and Omnitron has no such plan any more: its status '{word}' could not be written"
+    plan.note("write_to_omnitron", NOT_WRITTEN, row.error)
+    plan.say(row.error, logging.WARNING)
 
 
 async def _still_wanted(plan: Plan, word: str, shown: Mapping[str, Any] | None) -> str | None:
@@ -894,7 +946,14 @@ async def _map_or_settle(
         )
         return
     first = carried[0]  # an earlier try, of this or another task, may have made the mapping
-    if not await _is_mapped(plan, transaction):
+    mapped = await _is_mapped(plan, transaction)
+    if mapped is None:
+        await call(journal.note_transactions, row.host, row.flow, [transaction], SETTLED)
+        row.error = f"the ERP has it, and Omnitron has no {_transaction(transaction)} any more: it could not be mapped"
+        plan.note("write_to_omnitron", NOT_WRITTEN, row.error)
+        plan.say(row.error, logging.WARNING)
+        return
+    if not mapped:
         if not await call(journal.keep_transaction, *place, claimed_at):
             plan.say(f"transaction {transaction}: another task has taken over its mapping", logging.WARNING)
             return
@@ -910,7 +969,10 @@ async def _plans_of_order(plan: Plan, together: Sequence[Row]) -> list[dict[str,
         raise PlanFailed(
             "the journal does not know the plan's order, whose plans must be listed before its mapping"
         )
-    return await plan.tools.omnitron.plans_of_order(order, plan.row.pk)
+    documents = await plan.tools.omnitron.plans_of_order(order, plan.row.pk)
+    if plan.row.pk.strip() not in map(pk_of, documents):
+        await _check_gone(plan)
+    return documents
 
 
 async def _standing(plan: Plan, documents: Sequence[Mapping[str, Any]]) -> Standing:
@@ -920,12 +982,24 @@ async def _standing(plan: Plan, documents: Sequence[Mapping[str, Any]]) -> Stand
     return standing(documents, rows, api.words, api.plans.pk)
 
 
-async def _is_mapped(plan: Plan, transaction: str) -> bool:
-    """Whether an earlier try made the mapping, whose answer may have been lost."""
+async def _is_mapped(plan: Plan, transaction: str) -> bool | None:
+    """Whether an earlier try made the mapping, whose answer may have been lost.
+
+    None where Omnitron has no such order transaction any more, which is certain by now.
+    """
     try:
-        return bool(await plan.tools.omnitron.mappings(transaction))
+        found = await plan.tools.omnitron.mappings(transaction)
+    except TransactionGone:
+        await _check_gone(plan, NO_TRANSACTION, f"no {_transaction(transaction)}")
+        return None
     except RetryLater as error:
-        raise PlanFailed(f"{error}; it is asked again by the next run") from None
+        raise plan.tools.omnitron.failed(f"{error}; it is asked again by the next run") from None
+    await _note_shown(plan, NO_TRANSACTION)
+    return bool(found)
+
+
+def _transaction(pk: str) -> str:
+    return f"order transaction {printable(pk, 60)}"
 
 
 # Post Script Step
@@ -954,7 +1028,8 @@ async def post_script(plan: Plan) -> None:
         plan.note("post_script", "failed", str(error))
         plan.say(row.error, logging.WARNING)
     else:
-        row.post, row.error = Post.DONE, None
+        row.error = None if row.post is Post.FAILED else row.error  # else of a plan that Omnitron lost
+        row.post = Post.DONE
         plan.note("post_script", "done")
 
 
@@ -983,6 +1058,35 @@ async def _fail(plan: Plan, why: str) -> None:
         doublings = min(row.attempts - _FREE_ATTEMPTS, _DOUBLINGS)
         wait = min(_LONGEST_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2**doublings)
         row.next_attempt_at = await plan.work.writer.call(plan.work.journal.now) + wait
+
+
+async def _rest(plan: Plan) -> None:
+    """Let the plan wait whose own answer stopped the run: with each such stop twice as long."""
+    row, call, journal = plan.row, plan.work.writer.call, plan.work.journal
+    doublings = min(await call(journal.times, row.id, STOPPED_THE_RUN), _DOUBLINGS)
+    wait = min(_LONGEST_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2**doublings)
+    row.next_attempt_at = max(row.next_attempt_at, await call(journal.now) + wait)
+    word = f"the answer to this plan stopped the run: it is tried again, as the last one, by a run after {_clock(row)}"
+    if row.state is not State.IN_DOUBT:  # its error says what is not known, and is read by the next attempt
+        row.error = f"{row.error}; {word}"
+    plan.note("plan", STOPPED_THE_RUN, word)
+
+
+async def _stop_where_all_are_refused(plan: Plan) -> None:
+    """Stop the run where the ERP has refused each of the first plans that this run has sent."""
+    row = plan.row
+    refused = row.relation is Relation.FAILURE or (row.relation is None and row.outcome == "refused")
+    if not plan.sent_now or not refused or await plan.work.only_refusals() < _REFUSALS_THAT_STOP:
+        return
+    await plan.work.stop(
+        f"the ERP has refused all of the first {_REFUSALS_THAT_STOP} plans of this run and taken none: look at its "
+        "words in their journeys, check the mapping and the address, and start a run: what was not sent goes first"
+    )
+
+
+def _clock(row: Row) -> str:
+    """The minute from which on the plan is due, as logs show it."""
+    return datetime.fromtimestamp(row.next_attempt_at + 59, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 async def _stop(plan: Plan, reason: str, kind: str) -> None:
@@ -1037,15 +1141,49 @@ async def _still_due(plan: Plan) -> bool:
 
 async def _look(plan: Plan) -> tuple[dict[str, Any] | None, str, bool]:
     """The plan as Omnitron shows it now, why it has left the flow (empty: it has not), whether its content differs."""
-    document = await plan.tools.omnitron.plan(plan.row.pk)
+    document = await _shown(plan)
     plan.looked = True
     if document is None:
+        await _check_gone(plan)
         return None, "Omnitron has no such plan any more", False
     left = _misfit(plan, document) or ""
     if not left and plan.row.transaction_pk and not plan.row.sent_again:
         mapped = await _is_mapped(plan, plan.row.transaction_pk)
-        left = f"order transaction {plan.row.transaction_pk} is mapped in Omnitron" if mapped else ""
+        transaction = _transaction(plan.row.transaction_pk)
+        words = {
+            True: f"{transaction} is mapped in Omnitron",
+            None: f"Omnitron has no {transaction} any more",
+        }
+        left = words.get(mapped, "")
     return document, left, await _is_other(plan, document)
+
+
+async def _shown(plan: Plan) -> dict[str, Any] | None:
+    """The plan as Omnitron shows it now; None where it says that it has no such plan. Raises PlanFailed."""
+    document = await plan.tools.omnitron.plan(plan.row.pk)
+    if document is not None:
+        await _note_shown(plan, NO_PLAN)
+    return document
+
+
+async def _note_shown(plan: Plan, gone: str) -> None:
+    if await plan.work.writer.call(plan.work.journal.absent_since, plan.row.id, gone) is not None:
+        plan.note("get_data_from_omnitron", SHOWN_AGAIN[gone], "asked for by its number")
+
+
+async def _check_gone(plan: Plan, gone: str = NO_PLAN, what: str = "no such plan") -> None:
+    """Believe Omnitron that it has not what was asked for: only where it said so before, and a while ago.
+
+    Raises PlanFailed where it did not: an attempt after that while asks again.
+    """
+    row, call, journal = plan.row, plan.work.writer.call, plan.work.journal
+    now, since = await call(journal.now), await call(journal.absent_since, row.id, gone)
+    if since is not None and now - since >= _ABSENCE_SECONDS:
+        return
+    row.next_attempt_at = (now if since is None else since) + _ABSENCE_SECONDS
+    told = f"Omnitron says that it has {what}; it is asked again by a run after {_clock(row)}"
+    plan.note("get_data_from_omnitron", gone, told, at=now)
+    raise PlanFailed(told)
 
 
 async def _is_other(plan: Plan, shown: Mapping[str, Any]) -> bool:

@@ -36,6 +36,8 @@ _MARGIN_SECONDS = 30.0
 class LoginFailed(TokenRefused):
     """A login was refused or gave no token; the message holds the status, never the credentials."""
 
+    own_stop = False
+
 
 @dataclass(frozen=True, slots=True)
 class Given:

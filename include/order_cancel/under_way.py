@@ -83,6 +83,7 @@ class Work:
         self.overtaken = False
         self.stand_aside: Callable[[], None] = lambda: None
         self._accepted: set[str] = set()
+        self._not_all_refused = False
         self._began = time.monotonic()
         self._run_age = 0.0
         self._looked_at = float("-inf")
@@ -133,6 +134,14 @@ class Work:
         if digest not in self._accepted:
             self._accepted.add(digest)
             await self.writer.call(self.journal.note_acceptance, digest)
+
+    async def only_refusals(self) -> int:
+        """How many plans the ERP has refused in this run, if it has taken none; else 0, and it is not counted again."""
+        if self._not_all_refused:
+            return 0
+        refused = await self.writer.call(self.journal.only_refusals, self.run.id)
+        self._not_all_refused = refused is None
+        return refused or 0
 
     async def look(self) -> None:
         """Hear whether another task has stopped the run by now; the journal is asked where the last look is too old."""
@@ -192,6 +201,7 @@ class Plan:
     preloaded: str | None = None
     request: Request | None = None
     sent_now: bool = False
+    stopped_the_run: bool = False
     post_error: str | None = None
     _bodies: list[Body] = field(default_factory=list)
     _events: list[Event] = field(default_factory=list)
@@ -231,10 +241,18 @@ class Plan:
         if log.isEnabledFor(level):
             log.log(level, "[%s] %s", printable(self.row.name, 120), printable(message, 2000))
 
-    def note(self, step: str, what: str, detail: str = "", seconds: float | None = None) -> None:
-        """An event for the plan's journey, written by the next commit."""
+    def note(
+        self,
+        step: str,
+        what: str,
+        detail: str = "",
+        seconds: float | None = None,
+        at: float | None = None,
+    ) -> None:
+        """An event for the plan's journey, written by the next commit. `at`: by the journal's clock; else by ours."""
         milliseconds = None if seconds is None else round(seconds * 1000, 1)
-        self._events.append(Event(step, what, detail, milliseconds, at=time.time(), run=self.work.run.id))
+        at = time.time() if at is None else at
+        self._events.append(Event(step, what, detail, milliseconds, at=at, run=self.work.run.id))
 
     def keep(self, kind: str, content: str, meta: Mapping[str, Any] | None = None) -> None:
         """A body for the journal, written by the next commit."""

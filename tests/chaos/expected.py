@@ -126,9 +126,6 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         "green, done: 8, 6, 6; then done: 6, 6": [
             "next page elsewhere",
         ],
-        "red, failed: 1, 1, 0; then failed: 1, 0": [
-            "plan disappears",
-        ],
         "green, done: 1, 1, 0; then done: 2, 0": [
             "clock 10 minutes ahead",
             "clock 10 minutes behind",
@@ -142,6 +139,9 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         ],
         "red, changed: 1, 1, 0; then changed: 1, 0": [
             "plan changes",
+        ],
+        "red, failed: 2, 1, 0; then done: 1, 0": [
+            "plan disappears",
         ],
     },
     "ERP token": {
@@ -265,14 +265,14 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "2xx, duplicate keys",
             "2xx, byte order mark",
         ],
-        "red, failed: 1, 1, 0; then failed: 1, 0": [
-            "plan disappears",
-        ],
         "red, changed: 1, 1, 0; then changed: 1, 0": [
             "plan changes",
         ],
         "red, failed: 2, 0, 0; then done: 1, 1": [
             "403",
+        ],
+        "red, failed: 1, 1, 0; then done: 1, 0": [
+            "plan disappears",
         ],
     },
     "lookup": {
@@ -333,11 +333,78 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "clocks go forward",
             "clocks go back",
         ],
-        "red, failed: 1, 1, 0; then failed: 1, 0": [
-            "plan disappears",
-        ],
         "red, changed: 1, 1, 0; then changed: 1, 0": [
             "plan changes",
+        ],
+        "red, failed: 1, 1, 0; then done: 1, 0": [
+            "plan disappears",
+        ],
+    },
+    "one plan": {
+        "red, failed: 0, 0, 0; then done: 1, 1": [
+            "connection refused",
+            "name not resolved",
+            "TLS refused",
+            "reset before bytes",
+        ],
+        "red, failed: 3, 0, 0; then done: 1, 1": [
+            "reset after the request",
+            "timeout",
+            "truncated body",
+            "408",
+            "425",
+            "429 with Retry-After",
+            "429 without Retry-After",
+            "500",
+            "502",
+            "503",
+            "504",
+            "2xx, 1 GB",
+            "2xx, slow drip",
+            "2xx, slow close",
+        ],
+        "red, failed: 1, 0, 0; then done: 1, 1": [
+            "400",
+            "404",
+            "406",
+            "409 conflict",
+            "422",
+            "501",
+            "520",
+            "302 of a gateway, done",
+            "303 of a gateway, done",
+            "524 of a gateway, done",
+            "404 of a gateway",
+            "redirect to another host",
+            "2xx, empty",
+            "2xx, HTML",
+            "2xx, broken JSON",
+            "2xx, NaN",
+            "2xx, nested deeply",
+        ],
+        "green, done: 3, 1, 1; then done: 1, 1": [
+            "401 once",
+            "503 of a gateway, done",
+        ],
+        "red, held: 2, 0, 0; then done: 1, 1": [
+            "401 for ever",
+        ],
+        "red, failed: 2, 0, 0; then done: 1, 1": [
+            "403",
+        ],
+        "green, done: 2, 1, 1; then done: 1, 1": [
+            "2xx, duplicate keys",
+            "2xx, byte order mark",
+            "clock 10 minutes ahead",
+            "clock 10 minutes behind",
+            "clocks go forward",
+            "clocks go back",
+        ],
+        "green, left: 1, 0, 0; then left: 0, 0": [
+            "plan changes",
+        ],
+        "red, failed: 1, 0, 0; then left: 0, 0": [
+            "plan disappears",
         ],
     },
     "write-back": {
@@ -395,9 +462,6 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "clocks go forward",
             "clocks go back",
         ],
-        "red, failed: 1, 1, 0; then failed: 1, 0": [
-            "plan disappears",
-        ],
         "red, failed: 1, 1, 1; then done: 1, 1": [
             "302 of a gateway, done",
             "303 of a gateway, done",
@@ -410,9 +474,13 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         "red, failed: 2, 1, 0; then done: 1, 1": [
             "403",
         ],
+        "red, failed: 0, 1, 0; then done: 1, 0": [
+            "plan disappears",
+        ],
     },
     "mapping": {
         "red, failed: 0, 1, 0; then done: 1, 1": [
+            "plan disappears",
             "connection refused",
             "name not resolved",
             "TLS refused",
@@ -463,7 +531,6 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "2xx, duplicate keys",
             "2xx, byte order mark",
             "2xx, nested deeply",
-            "plan disappears",
             "clock 10 minutes ahead",
             "clock 10 minutes behind",
             "clocks go forward",

@@ -90,6 +90,14 @@ COLUMNS = {
                 "erp__lookup": {"url": "/documents?key={{ key }}", "found_path": "documentNumber"},
             },
         ),
+        Column(
+            "one plan",
+            "omnitron",
+            "GET",
+            lambda path: path.startswith(LISTING) and path != LISTING,
+            "open_plans",
+            {"omnitron__look_again_seconds": 0},
+        ),
         Column("write-back", "omnitron", "PATCH", lambda path: path.startswith(LISTING), "write_to_erp"),
         Column(
             "mapping",
@@ -162,6 +170,10 @@ class World:
         write = COLUMNS["ERP write"]
         self.network.erp.faults.append(Fault(write.method, write.path, act, 1))
 
+    def let_rest(self) -> None:
+        """So much time passes that a plan is asked for or sent once more that waits for ten minutes."""
+        self.time.slept.append(660.0)
+
     def happens(self, moment: str | None) -> None:
         self.at.pop(moment, lambda: None)()
 
@@ -222,6 +234,11 @@ def outstanding(world: World) -> None:
     """The answer of the first request is lost, and the second one finds the first still at work."""
     world.call(reset_after_reading, 1)
     world.call(answering(409, b'{"error": "a request with this key is under way"}'))
+
+
+def refused_for_ever(world: World) -> None:
+    world.call(answering(401))
+    world.between_runs = world.let_rest
 
 
 def redirect(world: World) -> None:
@@ -315,6 +332,7 @@ def change_plan(world: World) -> None:
 
 def remove_plan(world: World) -> None:
     world.omnitron.remove(PLAN)
+    world.between_runs = world.let_rest
 
 
 def in_other_hands(act: Callable[[World], None]) -> Arm:
@@ -411,7 +429,7 @@ ROWS = {
         Row("truncated body", call(truncated)),
         *(Row(str(status), call(answering(status))) for status in (400,)),
         Row("401 once", call(answering(401), 1)),
-        Row("401 for ever", call(answering(401))),
+        Row("401 for ever", refused_for_ever),
         *(Row(str(status), call(answering(status))) for status in (403, 404, 406, 408)),
         Row("409 outstanding", outstanding, settings={"erp__in_doubt": "resend"}),
         Row("409 conflict", call(answering(409))),

@@ -288,7 +288,7 @@ def test_bytes_that_left_and_were_not_taken_are_not_sent_again_for_other_content
     sent = len(flow.sent())
     flow.omnitron.simulator.change(5001, refund_amount="1.00")
 
-    flow.run()
+    flow.run(plan_ids=["5001"])  # it may rest, as its own 401 stopped the run
     flow.run()
 
     assert (flow.state(5001), len(flow.sent())) == ("changed", sent)

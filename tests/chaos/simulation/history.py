@@ -777,12 +777,13 @@ class History:
 
     def _may_wait(self, row: Any) -> bool:
         pk = int(row.pk)
+        if row.state is State.FAILED and pk not in self.omnitron.plans:
+            return False  # asked twice it ends
         if row.state in (State.FAILED, State.DEAD):
             for_ever = (
                 self.erp.refuses[pk] > 0
                 or (self.erp.wrong_version == self.version)
                 or pk in self.omnitron.touched
-                or pk not in self.omnitron.plans
             )
             return for_ever or row.state is State.DEAD
         return bool(row.state is State.CHANGED and (pk in self.omnitron.touched or row.generation > 1))

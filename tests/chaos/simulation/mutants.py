@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from include.order_cancel import batch, erp, flow, http, journal, steps, tokens, under_way
+from include.order_cancel import batch, erp, flow, http, journal, omnitron, steps, tokens, under_way
 from include.order_cancel.rows import Relation, State
 
 Changes = list[tuple[Any, str, Any]]
@@ -306,6 +306,14 @@ def _only_its_own_plans() -> Changes:
     return [(steps, "_plans_of_order", nothing)]
 
 
+def _any_404_is_an_absence() -> Changes:
+    async def believed(self: Any, what: str, pk: object, list_path: str, one_path: str) -> None: ...
+
+    async def at_once(plan: Any, gone: str = "", what: str = "") -> None: ...
+
+    return [(omnitron.Omnitron, "_check_own_word", believed), (steps, "_check_gone", at_once)]
+
+
 MUTANTS: dict[str, Callable[[], Changes]] = {
     "the intent is committed after sending": _intent_after_sending,
     "the key changes while in doubt": _key_changes_in_doubt,
@@ -339,6 +347,7 @@ MUTANTS: dict[str, Callable[[], Changes]] = {
     "deadlines go by the machine's wall clock": _deadlines_by_the_wall_clock,
     "a transaction is mapped without a look at its order": _only_its_own_plans,
     "what was held back is not compared once it is settled": _settled_doubt_is_not_compared,
+    "a gateway's 404 for a plan is Omnitron's": _any_404_is_an_absence,
 }
 
 

@@ -191,12 +191,22 @@ class Rules:
             legal = True  # the lookup has settled it, and then the run was stopped
         if not legal:
             self.breach("only legal moves", f"plan {now.pk}: {before.state} > {now.state} by {doing}")
+        if now.state is S.LEFT:
+            self._left(now)
         if now.state in (S.WRITTEN_BACK, S.DONE) and before.state not in (S.WRITTEN_BACK, S.DONE):
             self._done(now)
         if before.state is S.DONE and now.relation not in (None, "continue"):
             self.breach("finished is final", f"plan {now.pk}: done, and now {now.relation}")
         if now.state is S.DONE and now.relation != "continue":
             self.breach("only legal moves", f"plan {now.pk}: done with relation {now.relation}")
+
+    def _left(self, now: Seen) -> None:
+        """A plan leaves the flow only where somebody took it out of Omnitron, or its transaction was mapped."""
+        plan = self.omnitron.plans.get(int(now.pk))
+        mapped = now.transaction_pk is not None and self.omnitron.mapped[int(now.transaction_pk)]
+        fits = plan is not None and plan["status"] == self.omnitron.status_of_flow
+        if fits and not mapped and int(now.pk) not in self.omnitron.touched:
+            self.breach("no plan lost", f"plan {now.pk} is left, and Omnitron has it")
 
     def _compared(self, before: Seen, now: Seen) -> None:
         if now.id in self.being_resolved and now.outcome == "not_arrived":

@@ -4,7 +4,8 @@ Before each of them stands a gateway, which may answer in its place with any sta
 system or after it took effect there. What the world promises is written down here once more, from the contract and
 RFC 9110, and not taken from the product: a status of `REFUSALS` or `NOT_DONE` comes only where nothing was done and
 nothing will be, one of `OWN_REFUSALS` from the ERP itself alone, and a lookup's 404 in JSON means that the ERP has
-nothing by now. Without these no sender could do right. Any other status promises nothing.
+nothing by now. A gateway's 404 in JSON for one plan of Omnitron is about the path: it answers all plans so for a while.
+Without these no sender could do right. Any other status promises nothing.
 """
 
 from __future__ import annotations
@@ -50,9 +51,8 @@ _ANY_AFTER = tuple(status for status in range(100, 600) if status not in {*NOT_D
 _ANY_BEFORE = tuple(status for status in range(100, 600) if status not in {*OWN_REFUSALS, 401, 419, 440})
 # How long a slow ERP may still be at work after its sender has given up: less than `erp.lookup.after_seconds`.
 SLOWEST = 50.0
-# Whether a gateway answers 404 in HTML for a plan that Omnitron has. The product takes it for Omnitron's own word as
-# yet; true once it does not.
-GATEWAY_404_FOR_A_PLAN = False
+# For how long a gateway may know no path of a single plan, and answer 404 in JSON for all of them.
+_ROUTE_LOST_SECONDS = (2.0, 60.0, 900.0, 2000.0)
 
 # What may become of one request: whether it takes effect, and what its sender hears ("lost": nothing).
 _BEFORE = ("refused", "reset before", "timeout before", "500 before", "503", "429", "408")
@@ -65,8 +65,8 @@ _OF_KIND = {
     "ERP token": _BEFORE + _AFTER + ("403",),
     "ERP write": _BEFORE + _AFTER + _GATEWAY * 2 + ("slow", "slow", "queued", "422", "429 long", "401"),
     "ERP lookup": _BEFORE + _TOKEN + ("page 404", "page 404", "page before"),
-    "one plan": _BEFORE + _TOKEN + (("page 404",) if GATEWAY_404_FOR_A_PLAN else ()),
-    "write-back": _BEFORE + _AFTER + _TOKEN + ("409",),
+    "one plan": _BEFORE + _TOKEN + ("page 404", "route lost"),
+    "write-back": _BEFORE + _AFTER + _TOKEN + ("409", "page 404", "route lost"),
     "create mapping": _BEFORE + _AFTER + _TOKEN,
 }
 
@@ -118,6 +118,7 @@ class Wire:
     fault_rate: float = 0.0
     habit: str = ""  # what becomes of the first writes of about every second plan
     _habitual: dict[str, int] = field(default_factory=dict)
+    _route_lost_until: float = -FOREVER
     on_doubt: Any = lambda pk: None  # told of each plan that is not settled by its answer
 
     async def exchange(self, caller: Caller, request: Request, before: Before | None, auth: Any) -> Answer:
@@ -196,6 +197,8 @@ class Wire:
                 return self.habit
         if kind == "ERP lookup" and self.habit.endswith("hides") and self.world.chance(0.5):
             return "page 404"
+        if kind in ("one plan", "write-back") and self.world.now < self._route_lost_until:
+            return "route lost"
         if not self.world.chance(self.fault_rate):
             return ""
         return self.world.random.choice(_OF_KIND.get(kind, _BEFORE + _TOKEN))
@@ -230,6 +233,9 @@ class Wire:
             return None  # lost together with its sender
         if fault in ("reset before", "timeout before"):
             return None
+        if fault == "route lost":
+            self._lose_the_route()
+            return Reply(404, {"message": "no Route matched with those values"})
         if fault == "422":
             assert sent is not None
             self.erp.refuses[int(sent.pk)] += 1
@@ -258,6 +264,11 @@ class Wire:
         if fault in ("reset after", "timeout after"):
             return None
         return Reply(int(fault[:3]), page=b"{}") if fault.endswith(" after") else reply
+
+    def _lose_the_route(self) -> None:
+        """A gateway's word in JSON is about the path: for a while no plan is found by it."""
+        if self.world.now >= self._route_lost_until and not self.world.calm:
+            self._route_lost_until = self.world.now + self.world.random.choice(_ROUTE_LOST_SECONDS)
 
     def _begin_slowly(self, fault: str, auth: Any, sent: Sent) -> Reply | None:
         """The ERP is still at work when its sender has given up, or was told that it takes time."""
@@ -409,7 +420,7 @@ class Omnitron(Tokened):
         ]
 
     def _transactions(self, query: dict[str, str]) -> list[dict[str, Any]]:
-        since = query["created_date__gte"]
+        since = query.get("created_date__gte", "")
         return [dict(one) for _, one in sorted(self.transactions.items()) if one["created_date"] >= since]
 
     def _page(self, rows: list[Any], query: dict[str, str], path: str) -> Reply:
