@@ -845,23 +845,38 @@ class Journal:
     def apply(self, moves: Sequence[Move]) -> list[LeaseLost | None]:
         """Write the moves in one commit. A move whose fence is old is refused: its place holds the error.
 
-        A request's deadline counts from here: whoever sends must have looked at a clock before this commit began, and
+        Moves of a commit that failed may be given again: what was written all the same is not written twice. A
+        request's deadline counts from here: whoever sends must have looked at a clock before this commit began, and
         send nothing once too much time is over since.
         """
         with self._writing() as connection:
             now = self._now(connection)
-            for move in moves:
+            good = self._written_before(connection, moves)
+            moves_now = [move for move in moves if move.row.id not in good] if good else moves
+            for move in moves_now:
+                move.tried.append(now)
                 if move.row.owner:
                     move.row.lease_until = now + self.lease_seconds
                 if move.wire_seconds:
                     self._set_deadline(move.row, now, move.wire_seconds)
-            good = self._write_moves(connection, moves, now)
+            good |= self._write_moves(connection, moves_now, now)
         return [
             None
             if move.row.id in good
             else LeaseLost(f"plan {move.row.name}: another task has taken this plan over; this one stops")
             for move in moves
         ]
+
+    def _written_before(self, connection: Connection, moves: Sequence[Move]) -> set[int]:
+        """The rows of the moves that an earlier try has written, though its end was not heard of."""
+        tried = {move.row.id: set(move.tried) for move in moves if move.tried}
+        written: set[int] = set()
+        if tried:
+            self._held(connection, [move.row for move in moves])  # the earlier try may be ending only now
+        for part in _chunks(list(tried)):
+            moved = select(plans.c.id, plans.c.updated_at).where(plans.c.id.in_(part))
+            written |= {row_id for row_id, at in connection.execute(moved) if at in tried[row_id]}
+        return written
 
     def _set_deadline(self, row: Row, now: float, wire_seconds: float) -> None:
         row.request_deadline = now + wire_seconds

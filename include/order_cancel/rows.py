@@ -181,13 +181,15 @@ class Event:
 class Move:
     """A row's new values with all that goes into the same commit.
 
-    `wire_seconds`: how long a request may be on the wire from this commit on; 0 where none is sent.
+    `wire_seconds`: how long a request may be on the wire from this commit on; 0 where none is sent. `tried`: when it
+    was tried to commit it, by the journal's clock.
     """
 
     row: Row
     bodies: list[Body] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     wire_seconds: float = 0.0
+    tried: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
