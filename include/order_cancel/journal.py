@@ -43,6 +43,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from include.order_cancel import schema
 from include.order_cancel.errors import JournalDown, LeaseLost, OrderCancelError, RowBusy
@@ -91,10 +92,15 @@ _MENDS = {
     "no space left": "free space on its disk",
     "readonly": "let the user of Airflow's workers write to the file and to its folder",
     "read-only": "let it be written to",
+    "lock timeout": "another process holds a lock; pg_stat_activity shows which",
+    "statement timeout": "the database is too busy, or a lock is held; pg_stat_activity shows by whom",
     "is locked": "another process holds it; find and end it, a backup tool perhaps",
     "malformed": "restore it from its backup, and do not delete it: it is the memory of what was sent",
     "not a database": "restore it from its backup, and do not delete it: it is the memory of what was sent",
 }
+# One statement of `adopt`, `restored` or pruning; one of a migration, which may write a large table anew.
+_MANY_ROWS_SECONDS = 600.0
+_MIGRATION_SECONDS = 4 * 3600.0
 _INCREMENTAL = 2  # what `PRAGMA auto_vacuum` says of a file that can give pages back
 _CHUNK = 500  # SQLite takes a bounded number of parameters in one statement
 _NEVER_CHANGED = frozenset(
@@ -152,9 +158,12 @@ class Journal:
         if parsed.get_backend_name() == "sqlite":
             with _reachable(parsed):
                 _create_private(parsed.database)
-        engine = create_engine(parsed, hide_parameters=True, **_engine_options(parsed.get_backend_name()))
         if parsed.get_backend_name() == "sqlite":
+            options = {"connect_args": {"timeout": 60.0, "check_same_thread": False}}
+            engine = create_engine(parsed, hide_parameters=True, **options)
             _prepare_sqlite(engine)
+        else:
+            engine = _postgres().engine(parsed)
         journal = cls(engine)
         journal._migrate()
         return journal
@@ -170,7 +179,7 @@ class Journal:
         with _reachable(self._reader.url), self._writer.connect() as connection:
             self._check_foreign_keys(connection, "OFF")
             try:
-                with connection.begin():
+                with connection.begin(), self._patient(connection, _MIGRATION_SECONDS):
                     schema.migrate(connection)
             finally:
                 self._check_foreign_keys(connection, "ON")
@@ -191,9 +200,20 @@ class Journal:
 
     @contextmanager
     def transaction(self) -> Iterator[tuple[Connection, float]]:
-        """A writing transaction and the time by the journal's clock, for modules with questions of their own."""
-        with self._writing() as connection:
+        """A writing transaction and the time by the journal's clock, for modules with questions of their own.
+
+        Its statements may change very many rows, so they may take longer than others.
+        """
+        with self._writing() as connection, self._patient(connection, _MANY_ROWS_SECONDS):
             yield connection, self._now(connection)
+
+    @contextmanager
+    def _patient(self, connection: Connection, seconds: float) -> Iterator[None]:
+        if self._sqlite:
+            yield
+        else:
+            with _postgres().patient(connection, seconds):
+                yield
 
     def _now(self, connection: Connection) -> float:
         if self._sqlite:  # one machine, one clock
@@ -1491,10 +1511,10 @@ def _create_private(path: str | None) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
-def _engine_options(backend: str) -> dict[str, Any]:
-    if backend == "sqlite":
-        return {"connect_args": {"timeout": 60.0, "check_same_thread": False}}
-    return {"pool_pre_ping": True, "pool_size": 2, "max_overflow": 8, "connect_args": {"connect_timeout": 10}}
+def _postgres() -> Any:
+    from include.order_cancel import postgres  # noqa: PLC0415  (its driver need not be loaded for a file)
+
+    return postgres
 
 
 def _prepare_sqlite(engine: Engine) -> None:
@@ -1517,6 +1537,8 @@ def _reachable(url: URL) -> Iterator[None]:
         yield
     except OSError as error:
         raise _down(url, "cannot be used", str(error)) from None
+    except PoolTimeout as error:
+        raise _down(url, "cannot be used", str(error).splitlines()[0]) from None
     except OperationalError as error:
         raise _down(url, "cannot be used", _cause(error)) from None
     except DBAPIError as error:

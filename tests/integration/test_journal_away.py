@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -52,9 +52,9 @@ class Commits:
 
 
 @pytest.fixture
-def commits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Commits]:
+def commits(monkeypatch: pytest.MonkeyPatch) -> Commits:
     monkeypatch.setattr(Writer, "try_again_seconds", 0.0)  # once more, at once
-    yield Commits(monkeypatch)
+    return Commits(monkeypatch)
 
 
 class OneQuick(ErpSimulator):
@@ -62,15 +62,16 @@ class OneQuick(ErpSimulator):
 
     def __init__(self, go_on: threading.Event) -> None:
         super().__init__()
-        self._go_on, self._came = go_on, 0
+        self._go_on, self._came, self._all_came = go_on, 0, asyncio.Event()
 
     async def _respond(self, call: Any, request: Any) -> Any:
         response = await super()._respond(call, request)
         if call.path == "/cancellations":
             self._came += 1
-            quick = self._came == 1
-            while not (self._go_on.is_set() or (quick and self._came == PLANS)):
-                await asyncio.sleep(0.005)
+            first = self._came == 1
+            if self._came == PLANS:
+                self._all_came.set()
+            await (self._all_came.wait() if first else asyncio.to_thread(self._go_on.wait, 20))
         return response
 
 
