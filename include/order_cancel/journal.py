@@ -57,10 +57,9 @@ from include.order_cancel.placing import (
     possibly_sent,
 )
 from include.order_cancel.rows import (
-    ON_THE_WAY,
+    OPEN,
     RETRIED,
     ROW_FIELDS,
-    WAITING,
     Body,
     Event,
     Listed,
@@ -1146,14 +1145,7 @@ class Journal:
         """The plans of a flow by number, the newest generation of each or all, in `states` or in any."""
         question = select(plans).where(plans.c.flow == flow).order_by(plans.c.id)
         if not all_generations:
-            newer = plans.alias()
-            later = select(newer.c.id).where(
-                newer.c.host == plans.c.host,
-                newer.c.flow == plans.c.flow,
-                newer.c.pk == plans.c.pk,
-                newer.c.generation > plans.c.generation,
-            )
-            question = question.where(~later.exists())
+            question = question.where(schema.is_newest())
         if states is not None:
             question = question.where(plans.c.state.in_(list(states)))
         return self._rows(question)
@@ -1360,10 +1352,10 @@ class Journal:
             return float(connection.execute(asked).scalar_one())
 
     def open_plans(self, flow: str) -> tuple[int, float]:
-        """How many plans of the flow are not over, and the age of the oldest in seconds."""
+        """How many plans of the flow are open, and the age of the oldest in seconds."""
         with self._reading() as connection:
             question = select(func.count(), func.min(plans.c.created_at)).where(
-                plans.c.flow == flow, plans.c.state.in_(ON_THE_WAY | WAITING)
+                plans.c.flow == flow, plans.c.state.in_(OPEN), schema.is_newest()
             )
             number, oldest = connection.execute(question).one()
             return number, 0.0 if oldest is None else self._now(connection) - oldest

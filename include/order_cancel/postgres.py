@@ -9,11 +9,12 @@
 | a statement works, or waits for a lock | `statement_timeout`, `lock_timeout`, counted by the server |
 | a task has gone silent and left a transaction open | `idle_in_transaction_session_timeout`, counted by the server |
 
-What the journal's URL says itself, in its query or in its `options`, stands.
+What the journal's URL says itself, in its query or in its `options`, stands; so do PGCONNECT_TIMEOUT and PGOPTIONS.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -60,10 +61,12 @@ class Bounded(psycopg.Connection[Any]):
 def engine(url: URL) -> Engine:
     """An engine whose connections have these bounds."""
     unsaid = {name: value for name, value in CONNECTING.items() if name not in url.query}
+    if "PGCONNECT_TIMEOUT" in os.environ:
+        unsaid.pop("connect_timeout", None)
     made = create_engine(
         url, hide_parameters=True, pool_pre_ping=True, pool_size=2, max_overflow=8, connect_args=unsaid
     )
-    said = str(url.query.get("options", ""))
+    said = f"{url.query.get('options', '')} {os.environ.get('PGOPTIONS', '')}"
     session = "; ".join(f"SET {name} = {value}" for name, value in SESSION.items() if name not in said)
 
     @event.listens_for(made, "do_connect")
