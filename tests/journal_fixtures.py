@@ -65,7 +65,7 @@ def settle(journal: Journal, run: Run, row: Row, state: State, **values: Any) ->
     return held
 
 
-def let_pass(url: str, table: Table, row_id: int, **times: float) -> None:
+def let_pass(url: str, table: Table, row_id: int, **times: Any) -> None:
     """Write moments of the past into a row, instead of waiting for them to pass."""
     engine = create_engine(url)
     with engine.begin() as connection:

@@ -124,9 +124,9 @@ def _plans(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--state",
         action="append",
-        choices=[str(state) for state in State],
+        choices=[*map(str, State), "open"],
         metavar="STATE",
-        help=f"only these (may be repeated): {', '.join(State)}",
+        help=f"only these (may be repeated): {', '.join(State)}; open: all that are not finished",
     )
     command.add_argument("--generations", action="store_true", help="all of them, not the newest only")
     command.add_argument("--json", action="store_true", help="one array with stable keys")

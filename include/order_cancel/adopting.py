@@ -31,14 +31,13 @@ from include.order_cancel.errors import OrderCancelError, RowBusy
 from include.order_cancel.http import Endpoint
 from include.order_cancel.identity import host_of, identity_of
 from include.order_cancel.journal import RESTORES, Journal
-from include.order_cancel.rows import FINISHED, State
+from include.order_cancel.rows import OPEN, State
 from include.order_cancel.searching import Asked, hosts
 from include.order_cancel.text import printable
 
 plans, runs, events = schema.plans, schema.runs, schema.events
 transactions, omnitrons = schema.transactions, schema.omnitrons
 
-_OPEN = tuple(state for state in State if state not in FINISHED)
 _SETTLED = (State.DONE, State.REJECTED, State.PASSED)
 
 
@@ -111,11 +110,8 @@ def others(journal: Asked, flow: str, identity: str, *, lists_finished: bool = F
 
 
 def _open_plans(journal: Asked, flow: str, host: str) -> int:
-    newer = plans.alias()
-    of_plan = (newer.c.host == plans.c.host, newer.c.flow == plans.c.flow, newer.c.pk == plans.c.pk)
-    sent_again = exists().where(*of_plan, newer.c.generation > plans.c.generation)
-    open_here = (plans.c.flow == flow, plans.c.host == host, plans.c.state.in_(_OPEN))
-    return int(journal.ask(select(func.count()).where(*open_here, ~sent_again))[0][0])
+    open_here = (plans.c.flow == flow, plans.c.host == host, plans.c.state.in_(OPEN), schema.is_newest())
+    return int(journal.ask(select(func.count()).where(*open_here))[0][0])
 
 
 def _last_runs(journal: Asked, flow: str) -> dict[str, int]:
@@ -185,7 +181,7 @@ def adopt(journal: Journal, word: Naming) -> int:
         mine = (plans.c.flow == word.flow, plans.c.host == word.other)
         number = int(connection.execute(select(func.count()).where(*mine)).scalar_one())
         said = f"{word.who}: {word.other} is {word.identity}" + (f", {word.reason}" if word.reason else "")
-        open_plans = select(plans.c.id).where(*mine, plans.c.state.in_(_OPEN))
+        open_plans = select(plans.c.id).where(*mine, plans.c.state.in_(OPEN))
         _note(connection, connection.execute(open_plans).scalars(), "adopted", said, now)
         connection.execute(  # a task that holds one still has lost it
             update(plans)
@@ -284,7 +280,7 @@ class _Kept:
 
     @property
     def open(self) -> bool:
-        return self.state in _OPEN
+        return self.state in OPEN
 
     @property
     def sent(self) -> bool:

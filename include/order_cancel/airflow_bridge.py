@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -344,7 +344,16 @@ def journal_url(connection: Any) -> str:
         host=connection.host,
         port=connection.port,
         database=connection.schema,
+        query=_libpq_options(connection.extra_dejson),
     ).render_as_string(hide_password=False)
+
+
+def _libpq_options(extra: Mapping[str, Any]) -> dict[str, str]:
+    """What the Connection says of the connection itself: `sslmode`, `connect_timeout`, `options` and the like."""
+    from psycopg.pq import Conninfo
+
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    return {name: str(value) for name, value in extra.items() if name in known}
 
 
 def _file_journal_url() -> str:

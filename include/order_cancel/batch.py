@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from include.order_cancel.adopting import OtherOmnitron
-from include.order_cancel.errors import LeaseLost
+from include.order_cancel.errors import JournalDown, LeaseLost
 from include.order_cancel.journal import OnTheWire
 from include.order_cancel.rows import Member, Row
 from include.order_cancel.steps import advance, begin, verdict
@@ -30,7 +30,8 @@ class _Claimed:
 async def carry_all(work: Work, members: Sequence[Member], in_flight: int) -> Counter[str]:
     """Take every member's plan through all steps, `in_flight` at a time. Returns how many ended how.
 
-    A plan's failure is in its row; only an unreachable journal is raised.
+    A plan's failure is in its row. What is raised (JournalDown, or what no plan is to blame for) ends the work, once
+    what is on the wire has ended and is written: no plan is begun any more.
     """
     ended: Counter[str] = Counter()
     waiting: deque[_Claimed] = deque()
@@ -39,38 +40,69 @@ async def carry_all(work: Work, members: Sequence[Member], in_flight: int) -> Co
     ticker = asyncio.create_task(_report_progress(work, ended, len(members), began))
     filling = asyncio.Lock()
     stood_aside: set[asyncio.Task[None] | None] = set()
+    workers: set[asyncio.Task[None]] = set()
+    failed: list[Exception] = []
 
     async def next_plan() -> _Claimed | None:
         async with filling:
-            while not waiting and left:
+            while not failed and not waiting and left:
                 part = [left.popleft() for _ in range(min(_CHUNK, len(left)))]
                 waiting.extend(await _claim(work, part, ended))
-            return waiting.popleft() if waiting else None
+            work.writer.check()
+            return waiting.popleft() if waiting and not failed else None
 
     async def worker() -> None:
-        while (taken := await next_plan()) is not None:
-            ended[await _carry(work, taken)] += 1
-            if asyncio.current_task() in stood_aside:
-                return
+        try:
+            while (taken := await next_plan()) is not None:
+                ended[await _carry(work, taken)] += 1
+                if asyncio.current_task() in stood_aside:
+                    return
+        except Exception as error:  # its neighbours' requests may be on the wire
+            failed.append(error)
+            if isinstance(error, JournalDown):
+                work.writer.failed = work.writer.failed or error
 
     def stand_aside() -> None:
         """While a plan waits, another worker takes its worker's place."""
         waiting_worker = asyncio.current_task()
         if waiting_worker not in stood_aside:
             stood_aside.add(waiting_worker)
-            group.create_task(worker())
+            workers.add(asyncio.create_task(worker()))
 
+    work.stand_aside = stand_aside
+    workers.update(asyncio.create_task(worker()) for _ in range(max(1, min(in_flight, len(members)))))
     try:
-        async with asyncio.TaskGroup() as group:
-            work.stand_aside = stand_aside
-            for _ in range(max(1, min(in_flight, len(members)))):
-                group.create_task(worker())
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+        await _until_done(work, workers, failed)
     finally:
         ticker.cancel()
+        await _end(workers)
     _say_progress(ended, len(members), began)
+    if failed:
+        raise failed[0]
     return ended
+
+
+async def _until_done(work: Work, workers: set[asyncio.Task[None]], failed: list[Exception]) -> None:
+    """Wait for the workers; once something has failed no longer than a request takes with the commit of its answer.
+
+    Those that are left then wait for something, a `Retry-After` perhaps.
+    """
+    ends_at = None
+    while workers:
+        left = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+        done, _ = await asyncio.wait(workers, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            return
+        workers.difference_update(done)
+        if failed and ends_at is None:
+            log.error("%s; no plan is begun any more, what is on the wire ends and is written", failed[0])
+            ends_at = time.monotonic() + work.longest_request + work.writer.try_again_seconds
+
+
+async def _end(workers: set[asyncio.Task[None]]) -> None:
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
 
 
 async def _claim(work: Work, part: list[Member], ended: Counter[str]) -> list[_Claimed]:
@@ -117,8 +149,11 @@ async def _report_progress(work: Work, ended: Counter[str], total: int, began: f
     while True:
         await asyncio.sleep(_PROGRESS_SECONDS)
         _say_progress(ended, total, began)
-        await work.writer.call(work.journal.stay_alive, work.run.id)
-        await work.look()
+        try:
+            await work.writer.call(work.journal.stay_alive, work.run.id)
+            await work.look()
+        except JournalDown:
+            return  # the next plan to be committed says so
 
 
 def _say_progress(ended: Counter[str], total: int, began: float) -> None:

@@ -32,7 +32,7 @@ from include.order_cancel.metrics import Measure, unmeasured
 from include.order_cancel.omnitron import Omnitron
 from include.order_cancel.params import Params, check_window
 from include.order_cancel.restoring import check_not_behind
-from include.order_cancel.rows import FINISHED, Relation, Row, Run, State
+from include.order_cancel.rows import OPEN, Relation, Row, Run, State
 from include.order_cancel.scripts.process import Limits, ScriptProcess
 from include.order_cancel.searching import Asked
 from include.order_cancel.settings import DAG_PREFIX, Alert, FlowSettings, from_snapshot
@@ -425,9 +425,7 @@ def report(around: Surroundings, run_id: int | None) -> dict[str, Any]:
         run = _own_run(around, journal, run_id)
         counts = journal.run_counts(run_id)
         journal.finish_run(run_id)
-        open_rows = journal.run_rows(
-            run_id, [state for state in State if state not in FINISHED], limit=_SHOWN
-        )
+        open_rows = journal.run_rows(run_id, OPEN, limit=_SHOWN)
         warned = journal.warned(run_id, _SHOWN)
         stopped = journal.stopped(run_id)
         unmapped = _unmapped(journal, run_id)
@@ -510,7 +508,7 @@ def _unmapped(journal: Journal, run_id: int) -> list[tuple[str, str]]:
 
 
 def _open_count(outcomes: Counter[str]) -> int:
-    return sum(number for state, number in outcomes.items() if State(state) not in FINISHED)
+    return sum(number for state, number in outcomes.items() if State(state) in OPEN)
 
 
 def gate(

@@ -44,6 +44,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from include.order_cancel import schema
 from include.order_cancel.errors import JournalDown, LeaseLost, OrderCancelError, RowBusy
@@ -62,10 +63,9 @@ from include.order_cancel.placing import (
     possibly_sent,
 )
 from include.order_cancel.rows import (
-    ON_THE_WAY,
+    OPEN,
     RETRIED,
     ROW_FIELDS,
-    WAITING,
     Body,
     Event,
     Listed,
@@ -97,10 +97,15 @@ _MENDS = {
     "no space left": "free space on its disk",
     "readonly": "let the user of Airflow's workers write to the file and to its folder",
     "read-only": "let it be written to",
+    "lock timeout": "another process holds a lock; pg_stat_activity shows which",
+    "statement timeout": "the database is too busy, or a lock is held; pg_stat_activity shows by whom",
     "is locked": "another process holds it; find and end it, a backup tool perhaps",
     "malformed": "restore it from its backup, and do not delete it: it is the memory of what was sent",
     "not a database": "restore it from its backup, and do not delete it: it is the memory of what was sent",
 }
+# One statement of `adopt`, `restored` or pruning; one of a migration, which may write a large table anew.
+_MANY_ROWS_SECONDS = 600.0
+_MIGRATION_SECONDS = 4 * 3600.0
 _INCREMENTAL = 2  # what `PRAGMA auto_vacuum` says of a file that can give pages back
 _CHUNK = 500  # SQLite takes a bounded number of parameters in one statement
 _NEVER_CHANGED = frozenset(
@@ -176,9 +181,12 @@ class Journal:
         if parsed.get_backend_name() == "sqlite":
             with _reachable(parsed):
                 _create_private(parsed.database)
-        engine = create_engine(parsed, hide_parameters=True, **_engine_options(parsed.get_backend_name()))
         if parsed.get_backend_name() == "sqlite":
+            options = {"connect_args": {"timeout": 60.0, "check_same_thread": False}}
+            engine = create_engine(parsed, hide_parameters=True, **options)
             _prepare_sqlite(engine)
+        else:
+            engine = _postgres().engine(parsed)
         journal = cls(engine)
         journal._migrate()
         return journal
@@ -194,7 +202,7 @@ class Journal:
         with _reachable(self._reader.url), self._writer.connect() as connection:
             self._check_foreign_keys(connection, "OFF")
             try:
-                with connection.begin():
+                with connection.begin(), self._patient(connection, _MIGRATION_SECONDS):
                     schema.migrate(connection)
             finally:
                 self._check_foreign_keys(connection, "ON")
@@ -215,9 +223,20 @@ class Journal:
 
     @contextmanager
     def transaction(self) -> Iterator[tuple[Connection, float]]:
-        """A writing transaction and the time by the journal's clock, for modules with questions of their own."""
-        with self._writing() as connection:
+        """A writing transaction and the time by the journal's clock, for modules with questions of their own.
+
+        Its statements may change very many rows, so they may take longer than others.
+        """
+        with self._writing() as connection, self._patient(connection, _MANY_ROWS_SECONDS):
             yield connection, self._now(connection)
+
+    @contextmanager
+    def _patient(self, connection: Connection, seconds: float) -> Iterator[None]:
+        if self._sqlite:
+            yield
+        else:
+            with _postgres().patient(connection, seconds):
+                yield
 
     def _now(self, connection: Connection) -> float:
         if self._sqlite:  # one machine, one clock
@@ -964,23 +983,38 @@ class Journal:
     def apply(self, moves: Sequence[Move]) -> list[LeaseLost | None]:
         """Write the moves in one commit. A move whose fence is old is refused: its place holds the error.
 
-        A request's deadline counts from here: whoever sends must have looked at a clock before this commit began, and
+        Moves of a commit that failed may be given again: what was written all the same is not written twice. A
+        request's deadline counts from here: whoever sends must have looked at a clock before this commit began, and
         send nothing once too much time is over since.
         """
         with self._writing() as connection:
             now = self._now(connection)
-            for move in moves:
+            good = self._written_before(connection, moves)
+            moves_now = [move for move in moves if move.row.id not in good] if good else moves
+            for move in moves_now:
+                move.tried.append(now)
                 if move.row.owner:
                     move.row.lease_until = now + self.lease_seconds
                 if move.wire_seconds:
                     self._set_deadline(move.row, now, move.wire_seconds)
-            good = self._write_moves(connection, moves, now)
+            good |= self._write_moves(connection, moves_now, now)
         return [
             None
             if move.row.id in good
             else LeaseLost(f"plan {move.row.name}: another task has taken this plan over; this one stops")
             for move in moves
         ]
+
+    def _written_before(self, connection: Connection, moves: Sequence[Move]) -> set[int]:
+        """The rows of the moves that an earlier try has written, though its end was not heard of."""
+        tried = {move.row.id: set(move.tried) for move in moves if move.tried}
+        written: set[int] = set()
+        if tried:
+            self._held(connection, [move.row for move in moves])  # the earlier try may be ending only now
+        for part in _chunks(list(tried)):
+            moved = select(plans.c.id, plans.c.updated_at).where(plans.c.id.in_(part))
+            written |= {row_id for row_id, at in connection.execute(moved) if at in tried[row_id]}
+        return written
 
     def _set_deadline(self, row: Row, now: float, wire_seconds: float) -> None:
         row.request_deadline = now + wire_seconds
@@ -1230,14 +1264,7 @@ class Journal:
         """The plans of a flow by number, the newest generation of each or all, in `states` or in any."""
         question = select(plans).where(plans.c.flow == flow).order_by(plans.c.id)
         if not all_generations:
-            newer = plans.alias()
-            later = select(newer.c.id).where(
-                newer.c.host == plans.c.host,
-                newer.c.flow == plans.c.flow,
-                newer.c.pk == plans.c.pk,
-                newer.c.generation > plans.c.generation,
-            )
-            question = question.where(~later.exists())
+            question = question.where(schema.is_newest())
         if states is not None:
             question = question.where(plans.c.state.in_(list(states)))
         return self._rows(question)
@@ -1444,10 +1471,10 @@ class Journal:
             return float(connection.execute(asked).scalar_one())
 
     def open_plans(self, flow: str) -> tuple[int, float]:
-        """How many plans of the flow are not over, and the age of the oldest in seconds."""
+        """How many plans of the flow are open, and the age of the oldest in seconds."""
         with self._reading() as connection:
             question = select(func.count(), func.min(plans.c.created_at)).where(
-                plans.c.flow == flow, plans.c.state.in_(ON_THE_WAY | WAITING)
+                plans.c.flow == flow, plans.c.state.in_(OPEN), schema.is_newest()
             )
             number, oldest = connection.execute(question).one()
             return number, 0.0 if oldest is None else self._now(connection) - oldest
@@ -1595,10 +1622,10 @@ def _create_private(path: str | None) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
-def _engine_options(backend: str) -> dict[str, Any]:
-    if backend == "sqlite":
-        return {"connect_args": {"timeout": 60.0, "check_same_thread": False}}
-    return {"pool_pre_ping": True, "pool_size": 2, "max_overflow": 8, "connect_args": {"connect_timeout": 10}}
+def _postgres() -> Any:
+    from include.order_cancel import postgres  # noqa: PLC0415  (its driver need not be loaded for a file)
+
+    return postgres
 
 
 def _prepare_sqlite(engine: Engine) -> None:
@@ -1621,6 +1648,8 @@ def _reachable(url: URL) -> Iterator[None]:
         yield
     except OSError as error:
         raise _down(url, "cannot be used", str(error)) from None
+    except PoolTimeout as error:
+        raise _down(url, "cannot be used", str(error).splitlines()[0]) from None
     except OperationalError as error:
         raise _down(url, "cannot be used", _cause(error)) from None
     except DBAPIError as error:

@@ -16,7 +16,7 @@ from enum import IntEnum
 from sqlalchemy import Connection, delete, func, select, update
 
 from include.order_cancel import schema
-from include.order_cancel.journal import Journal
+from include.order_cancel.journal import RESTORES, Journal
 from include.order_cancel.rows import FINISHED
 from include.order_cancel.settings_model import Retention
 
@@ -125,20 +125,8 @@ def _prunable(
 
 
 def _prune_runs(journal: Journal, flow: str, before: float, batch: int) -> int:
-    """Runs that began before `before` and have no plan left.
-
-    The newest one says when the flow ran last, and stays, as does the one that knows the last query time (`restoring`):
-    later ones may have left that as it was.
-    """
+    """Runs that began before `before` and have no plan left, except those that other modules still ask for."""
     with journal.transaction() as (connection, now):
-        newest = select(func.max(runs.c.id)).where(runs.c.flow == flow).scalar_subquery()
-        asked = (
-            select(runs.c.id)
-            .where(runs.c.flow == flow, runs.c.queried_at.is_not(None))
-            .order_by(runs.c.queried_at.desc(), runs.c.id.desc())
-            .limit(1)
-            .scalar_subquery()
-        )
         has_members = select(members.c.id).where(members.c.run_id == runs.c.id).exists()
         question = (
             select(runs.c.id)
@@ -146,8 +134,7 @@ def _prune_runs(journal: Journal, flow: str, before: float, batch: int) -> int:
                 runs.c.flow == flow,
                 runs.c.started_at < before,
                 runs.c.alive_until <= now,
-                runs.c.id < newest,
-                runs.c.id != func.coalesce(asked, 0),
+                runs.c.id.not_in(_runs_to_keep(connection, flow)),
                 ~has_members,
             )
             .order_by(runs.c.id)
@@ -158,6 +145,26 @@ def _prune_runs(journal: Journal, flow: str, before: float, batch: int) -> int:
             connection.execute(delete(schema.stops).where(schema.stops.c.run_id.in_(found)))
             connection.execute(delete(runs).where(runs.c.id.in_(found)))
         return len(found)
+
+
+def _runs_to_keep(connection: Connection, flow: str) -> set[int]:
+    """The flow's runs that are asked for at any age.
+
+    The one that asked Omnitron last: `restoring.check_not_behind` compares its time with the last query time. That is
+    the latest time, not the newest run: a run for named plans asks for no list. The last restore, which says what
+    counts as in doubt. The last run on each Omnitron, which says when the flow ran last, and where. The last success,
+    which `no_success` counts from.
+    """
+    of_flow, real = runs.c.flow == flow, runs.c.home != RESTORES
+    latest_asked = select(runs.c.id).where(of_flow, runs.c.queried_at.is_not(None))
+    latest_success = select(runs.c.id).where(of_flow, runs.c.succeeded_at.is_not(None))
+    questions = (
+        latest_asked.order_by(runs.c.queried_at.desc(), runs.c.id.desc()).limit(1),
+        latest_success.order_by(runs.c.succeeded_at.desc(), runs.c.id.desc()).limit(1),
+        select(func.max(runs.c.id)).where(of_flow, ~real),
+        select(func.max(runs.c.id)).where(of_flow, real).group_by(runs.c.host),
+    )
+    return {found for question in questions for found in connection.execute(question).scalars() if found}
 
 
 def in_words(done: Counter[str]) -> str:

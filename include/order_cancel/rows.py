@@ -30,6 +30,10 @@ class State(StrEnum):
 FINISHED = frozenset({State.DONE, State.REJECTED, State.PASSED, State.LEFT, State.DISMISSED})
 ON_THE_WAY = frozenset({State.FETCHED, State.PREPARED, State.SENDING, State.ANSWERED, State.WRITTEN_BACK})
 WAITING = frozenset({State.HELD, State.FAILED, State.IN_DOUBT, State.DEAD, State.CHANGED})
+# An open plan: its newest generation (`schema.is_newest`) is not finished, whether on the way or waiting.
+OPEN = ON_THE_WAY | WAITING
+# Open, and no run goes on with it before a person has said something, except by `erp.in_doubt` in doubt.
+FOR_A_PERSON = frozenset({State.IN_DOUBT, State.DEAD, State.CHANGED})
 # What a run takes up again without a person's word.
 RETRIED = ON_THE_WAY | {State.HELD, State.FAILED, State.IN_DOUBT}
 
@@ -181,13 +185,15 @@ class Event:
 class Move:
     """A row's new values with all that goes into the same commit.
 
-    `wire_seconds`: how long a request may be on the wire from this commit on; 0 where none is sent.
+    `wire_seconds`: how long a request may be on the wire from this commit on; 0 where none is sent. `tried`: when it
+    was tried to commit it, by the journal's clock.
     """
 
     row: Row
     bodies: list[Body] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     wire_seconds: float = 0.0
+    tried: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Double,
     ForeignKey,
@@ -254,6 +255,14 @@ alerts = Table(
     Column("target", String(16), primary_key=True),
     Column("at", Double, nullable=False),
 )
+
+
+def is_newest() -> ColumnElement[bool]:
+    """Whether a row of `plans` is its plan's newest generation."""
+    newer = plans.alias()
+    of_plan = (newer.c.host == plans.c.host, newer.c.flow == plans.c.flow, newer.c.pk == plans.c.pk)
+    later = select(newer.c.id).where(*of_plan, newer.c.generation > plans.c.generation)
+    return ~later.correlate(plans).exists()
 
 
 def version(connection: Connection) -> str | None:

@@ -30,22 +30,25 @@ from sqlalchemy import (
 from include.order_cancel import schema
 from include.order_cancel.journal import RESTORES, Journal
 from include.order_cancel.pruning import Pruned
-from include.order_cancel.rows import FINISHED, Relation, Row, State
+from include.order_cancel.rows import OPEN, Relation, Row, State
 
 plans, runs, members = schema.plans, schema.runs, schema.members
 
 PAGE = 50
-OPEN = tuple(state for state in State if state not in FINISHED)
 _RARE = frozenset(
     {Relation.FAILURE, Relation.DO_NOTHING, Relation.AUTH_FAIL}
 )  # these have an index of their own
 _NEWEST_FIRST = (plans.c.updated_at.desc(), plans.c.id.desc())
-_MANY_STATES = 8  # of more states than these it is quicker to look through all plans, the newest first
+# Of more states than these, which are all that are open, it is quicker to look through all plans, the newest first.
+_MANY_STATES = 10
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is looked for; empty fields do not narrow. `number`: an order's or a plan's, whole. Times: last moved."""
+    """What is looked for; empty fields do not narrow. `number`: an order's or a plan's, whole. Times: last moved.
+
+    `newest`: no older generations.
+    """
 
     flows: tuple[str, ...]
     number: str = ""
@@ -55,6 +58,7 @@ class Wanted:
     until: float | None = None
     error: str = ""
     before: tuple[float, int] | None = None
+    newest: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,8 @@ def _common(wanted: Wanted) -> list[ColumnElement[bool]]:
         conditions.append(plans.c.updated_at < wanted.until)
     if wanted.error:
         conditions.append(_often(plans.c.error.icontains(wanted.error, autoescape=True)))
+    if wanted.newest:
+        conditions.append(schema.is_newest())
     if wanted.before is not None:
         conditions.append(tuple_(plans.c.updated_at, plans.c.id) < wanted.before)
     return conditions
@@ -273,9 +279,23 @@ def counts_by_state(journal: Journal, flows: Sequence[str]) -> dict[str, dict[St
     return found
 
 
+def open_by_state(journal: Journal, flows: Sequence[str]) -> dict[str, dict[State, int]]:
+    """How many plans of each flow are open in which state."""
+    question = (
+        select(plans.c.flow, plans.c.state, func.count())
+        .where(plans.c.flow.in_(flows), plans.c.state.in_(OPEN), schema.is_newest())
+        .group_by(plans.c.flow, plans.c.state)
+    )
+    found: dict[str, dict[State, int]] = {flow: {} for flow in flows}
+    for flow, state, number in journal.ask(question):
+        found[flow][State(state)] = number
+    return found
+
+
 def oldest_open(journal: Journal, flows: Sequence[str]) -> float | None:
-    """When the oldest plan that is not finished was first seen."""
-    question = select(func.min(plans.c.created_at)).where(plans.c.flow.in_(flows), plans.c.state.in_(OPEN))
+    """When the oldest open plan was first seen."""
+    of_flows = (plans.c.flow.in_(flows), plans.c.state.in_(OPEN), schema.is_newest())
+    question = select(func.min(plans.c.created_at)).where(*of_flows)
     ((moment,),) = journal.ask(question)
     return None if moment is None else float(moment)
 

@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from include.order_cancel import erp as erp_system
 from include.order_cancel.errors import (
+    JournalDown,
     LeaseLost,
     PlanFailed,
     RetryLater,
@@ -397,7 +398,9 @@ async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[An
     why in words.
     """
     row, earlier, left_alone = plan.row, plan.row.outcome, plan.row.relation is Relation.DO_NOTHING
+    state = row.state
     await _await_turn(plan)
+    plan.work.writer.check()
     row.state = State.SENDING
     plan.set_deadline()
     plan.note("write_to_erp", "sending", f"{request.method} key {row.key}")
@@ -418,6 +421,11 @@ async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[An
         outcome, why = "unknown", str(error)
     except (StopFlow, LeaseLost):
         row.state = State.PREPARED  # nothing was sent
+        raise
+    except JournalDown:
+        row.state = state  # nothing was sent
+        plan.note("write_to_erp", "not sent", "the journal could not be reached")
+        await plan.commit(release=True)
         raise
     if outcome == "not_done" and (earlier not in _MAY_BE_DONE or left_alone):
         row.state = State.PREPARED  # what had not arrived before has not now

@@ -125,6 +125,12 @@ class Work:
         return self._current_digest
 
     @property
+    def longest_request(self) -> float:
+        """Seconds within which every request that is on the wire by now has ended."""
+        timeouts = [tools.settings.erp.timeout_seconds for tools in self._tools.values()]
+        return max(timeouts, default=0.0) + _DEADLINE_SLACK_SECONDS
+
+    @property
     def run_age(self) -> float:
         """Seconds since the run began, before it asked Omnitron for its plans."""
         return self._run_age + time.monotonic() - self._began
@@ -278,8 +284,10 @@ class Plan:
 
         Waiting for a place or for the rate, or a pause of this process, may have used the deadline up: then it is
         set anew, in a commit of its own, and once more where that took too long itself; the request's own time limit
-        ends this. Raises LeaseLost where another task has taken the row over by then.
+        ends this. Raises LeaseLost where another task has taken the row over by then, JournalDown where the journal
+        has failed meanwhile: what the answer leads to could not be written.
         """
+        self.work.writer.check()
         while _since_start() - self.deadline_set_at > _DEADLINE_SLACK_SECONDS / 2:
             self.set_deadline()
             await self.commit()

@@ -8,8 +8,8 @@ from fastapi import Request, Response
 
 from include.order_cancel.adopting import others
 from include.order_cancel.errors import SettingsError
-from include.order_cancel.rows import FINISHED, State
-from include.order_cancel.searching import RunSeen, counts_by_state, last_runs
+from include.order_cancel.rows import State
+from include.order_cancel.searching import RunSeen, last_runs, open_by_state
 from include.order_cancel_page import shell
 from include.order_cancel_page.door import Dag, Door, NoJournal, Right
 from include.order_cancel_page.rights import allowed_flows, door_of, needs, person_of, router
@@ -45,7 +45,7 @@ def flows(request: Request) -> Response:
     for name in names:
         schedule, problems = _settings(door, name)
         omnitron, unclear = _omnitrons(door, name)
-        open_plans = sum(number for state, number in counts.get(name, {}).items() if state not in FINISHED)
+        open_plans = sum(counts.get(name, {}).values())
         rights = (person.may(Right.ACT, name), person.may(Right.CONFIGURE, name))
         found.append(
             Flow(
@@ -77,7 +77,7 @@ def _journal_facts(
         of_run = outcomes.setdefault(name, {})
         for (state, _), number in journal.run_counts(run.id).items():
             of_run[state] = of_run.get(state, 0) + number
-    return lasts, outcomes, counts_by_state(journal, names)
+    return lasts, outcomes, open_by_state(journal, names)
 
 
 def _omnitrons(door: Door, name: str) -> tuple[str, dict[str, int]]:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from fastapi import Request, Response
 
-from include.order_cancel.rows import FINISHED, State
-from include.order_cancel.searching import by_day, counts_by_state, oldest_open
+from include.order_cancel.rows import FOR_A_PERSON, State
+from include.order_cancel.searching import by_day, counts_by_state, oldest_open, open_by_state
 from include.order_cancel_page import shell
 from include.order_cancel_page.door import NoJournal, Right
 from include.order_cancel_page.rights import allowed_flows, door_of, needs, router
@@ -72,6 +72,9 @@ def overview(request: Request) -> Response:
     counts: Counter[State] = Counter()
     for states in counts_by_state(journal, flows).values():
         counts.update(states)
+    opened: Counter[State] = Counter()
+    for states in open_by_state(journal, flows).values():
+        opened.update(states)
     days = _days(by_day(journal, flows, float(first * _DAY)), first)
     oldest = oldest_open(journal, flows)
     return shell.page(
@@ -79,7 +82,8 @@ def overview(request: Request) -> Response:
         "overview.html",
         days=days,
         counts=[(state, counts[state]) for state in State if counts[state]],
-        open=sum(number for state, number in counts.items() if state not in FINISHED),
+        open=opened.total(),
+        for_a_person=sum(opened[state] for state in FOR_A_PERSON),
         oldest=None if oldest is None else now - oldest,
         groups=list(GROUPS),
         most=max((sum(day.counts.values()) for day in days), default=0),

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import HTTPException, Request, Response
 from starlette.responses import RedirectResponse
 
-from include.order_cancel.rows import Relation, Row, State
+from include.order_cancel.rows import FOR_A_PERSON, OPEN, Relation, Row, State
 from include.order_cancel.searching import Page, Wanted, plan_at, runs_named, search
 from include.order_cancel_page import shell
 from include.order_cancel_page.door import Dag, NoJournal, Right
@@ -17,6 +17,8 @@ from include.order_cancel_page.rights import allowed_flows, door_of, flow_of_dag
 
 routes = router()
 _SHOWN = 200
+# Open plans, and those of them that wait for a person: what the overview counts, so the newest generations.
+_OF_OPEN = {"open": OPEN, "person": FOR_A_PERSON}
 _NOT_OURS = "this DAG carries no cancellation plans"
 
 
@@ -48,6 +50,7 @@ def plans(
         until=_day(until, days=1),
         error=asked["error"],
         before=_place(before),
+        newest=state in _OF_OPEN,
     )
     try:
         found, none_yet = search(door_of(request).journal(), wanted), False
@@ -88,8 +91,8 @@ def _is_paused(dag: Dag | None) -> bool:
 
 
 def _states(word: str) -> tuple[State, ...]:
-    if word == "open":
-        return (State.HELD, State.FAILED, State.IN_DOUBT, State.DEAD, State.CHANGED)
+    if word in _OF_OPEN:
+        return tuple(_OF_OPEN[word])
     return (State(word),) if word in list(State) else ()
 
 

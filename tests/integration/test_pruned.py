@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from sqlalchemy import create_engine, update
 
 from include.order_cancel import schema
@@ -110,3 +112,23 @@ def test_a_pruned_plan_that_was_passed_over_can_be_tried_after_all(
 
     assert flow.row(5001).state is State.DONE
     assert len(set(flow.keys(5001))) == 2
+
+
+def test_a_run_for_named_plans_raises_no_alarm_once_old_runs_are_pruned(
+    make_flow: MakeFlow, journal_url: str
+) -> None:
+    flow = make_flow(1, url=journal_url)
+    flow.run()
+    engine = create_engine(flow.journal_url)
+    with engine.begin() as connection:
+        old = schema.runs.c.queried_at - 2 * 366 * 86_400
+        connection.execute(update(schema.runs).values(queried_at=old, started_at=old))
+    engine.dispose()
+    with flow.journal() as journal:
+        queried_at = journal.run(flow.run_id or 0).queried_at
+    assert queried_at is not None
+    flow.last_query = datetime.fromtimestamp(queried_at, UTC)
+    flow.run(retry_only=True)
+    grow_old(flow)
+
+    assert flow.run().gate == "open"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from include.order_cancel.adopting import others
 from include.order_cancel.http import Endpoint
 from include.order_cancel.journal import Journal
 from include.order_cancel.placing import Placing
-from include.order_cancel.rows import Body, Event, Listed, Move, Row, State
+from include.order_cancel.rows import OPEN, Body, Event, Listed, Move, Row, State
 from tests.journal_fixtures import HOST
 from tests.page.conftest import FLOW, Site
 
@@ -357,3 +359,40 @@ def test_what_cannot_be_said_of_an_omnitron_is_refused_in_words(site: Site, page
     assert without_connection.status_code == 422
     assert unknown.status_code == 409
     assert f"has no plans of no.example, only of {HOST}" in unknown.json()["error"]
+
+
+def linked(site: Site, page: str, link: str) -> tuple[int, int]:
+    """The number that a page shows as this link, and how many plans the list behind it has."""
+    found = re.search(rf'href="[^"]*{re.escape(link)}">(\d+)</a>', site.get(page).text)
+    assert found is not None
+    return int(found[1]), len(set(re.findall(r"flows/cancels/plans/\d+", site.get(link).text)))
+
+
+def test_every_count_is_the_length_of_the_list_that_it_links_to(site: Site, page_journal: Journal) -> None:
+    rows = {state: a_plan(page_journal, state, str(5001 + place)) for place, state in enumerate(State)}
+    for state in (State.DONE, State.CHANGED):  # an older generation is not open any more
+        page_journal.resend(rows[state].id, who="a person", reason="asked for")
+    waiting = {State.HELD, State.FAILED, State.IN_DOUBT, State.DEAD, State.CHANGED}
+    on_the_way = {State.FETCHED, State.PREPARED, State.SENDING, State.ANSWERED, State.WRITTEN_BACK}
+    expected = len(waiting | on_the_way) + 1  # `done` was sent again, `changed` too
+
+    assert linked(site, "", "plans?state=open") == (expected, expected)
+    assert linked(site, "", "plans?state=person") == (2, 2)
+    assert linked(site, "flows", "plans?flow=cancels&amp;state=open")[0] == expected
+    assert page_journal.open_plans(FLOW)[0] == expected
+    assert len(page_journal.find(FLOW, OPEN)) == expected
+    assert others(page_journal, FLOW, "another.example") == {HOST: expected}
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_state_s_count_is_the_length_of_its_list(site: Site, page_journal: Journal, state: State) -> None:
+    for pk in ("5001", "5002"):
+        a_plan(page_journal, state, pk)
+    a_plan(page_journal, State.FAILED if state is not State.FAILED else State.DONE, "5003")
+    page = site.get("").text
+
+    rows = set(re.findall(r"flows/cancels/plans/\d+", site.get(f"plans?state={state}").text))
+    shown = re.search(rf'href="plans\?state={state}">.*?</a> (\d+)', page)
+
+    assert shown is not None
+    assert int(shown[1]) == len(rows) == 2

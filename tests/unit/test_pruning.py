@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, func, select
@@ -10,9 +12,10 @@ from sqlalchemy import create_engine, func, select
 from include.order_cancel import schema
 from include.order_cancel.__main__ import main
 from include.order_cancel.errors import OrderCancelError
-from include.order_cancel.journal import Journal, idempotency_key
+from include.order_cancel.journal import RESTORES, Journal, idempotency_key
 from include.order_cancel.placing import Placing
 from include.order_cancel.pruning import Pruned, give_space_back, prune_flow
+from include.order_cancel.restoring import check_not_behind, note_restore
 from include.order_cancel.rows import FINISHED, Body, Event, Move, Relation, Row, State
 from include.order_cancel.settings import Retention
 from tests.journal_fixtures import (
@@ -267,3 +270,61 @@ def test_the_commands_tell_what_became_of_a_pruned_plan(
     assert "1,N1,1,cancel,12.50,TRY,continue,done,D1," in capsys.readouterr().out
     assert main(["resend", "1", *place, "--reason", "asked for"]) == 0
     assert "reads the plan again from Omnitron" in capsys.readouterr().out
+
+
+def a_finished_run(journal: Journal, journal_url: str, key: str, days: float, **values: Any) -> int:
+    run = a_run(journal, key)
+    journal.finish_run(run.id)
+    let_pass(journal_url, schema.runs, run.id, started_at=journal.now() - days * DAY, **values)
+    return run.id
+
+
+def kept_of(journal: Journal, *runs: int) -> list[int]:
+    found = {run_id for (run_id,) in journal.ask(select(schema.runs.c.id))}
+    return [run_id for run_id in runs if run_id in found]
+
+
+def test_the_run_that_asked_last_stays_though_narrowed_and_later_ones_came(
+    journal: Journal, journal_url: str
+) -> None:
+    asked = journal.now() - 400 * DAY
+    last = a_finished_run(journal, journal_url, "asked last", 400, queried_at=asked)
+    earlier = a_finished_run(journal, journal_url, "by a clock behind", 399, queried_at=asked - 60)
+    narrowed = a_finished_run(journal, journal_url, "retry_only", 398)
+    newest = a_finished_run(journal, journal_url, "plan_ids", 397)
+
+    prune_flow(journal, FLOW, KEEP)
+
+    assert kept_of(journal, last, earlier, narrowed, newest) == [last, newest]
+    check_not_behind(journal, FLOW, datetime.fromtimestamp(asked, UTC))
+
+
+def test_a_restore_and_the_last_run_before_it_stay(journal: Journal, journal_url: str) -> None:
+    run = a_finished_run(journal, journal_url, "before", 402)
+    note_restore(journal, FLOW, "somebody")
+    note_restore(journal, FLOW, "somebody else")
+    with journal.transaction() as (connection, now):
+        restores = schema.runs.c.home == RESTORES
+        connection.execute(schema.runs.update().where(restores).values(started_at=now - 400 * DAY))
+    first, last = (found for (found,) in journal.ask(select(schema.runs.c.id).where(restores)))
+    later = a_finished_run(journal, journal_url, "later", 399, queried_at=journal.now() + DAY)
+
+    prune_flow(journal, FLOW, KEEP)
+
+    assert kept_of(journal, run, first, last, later) == [last, later]
+    fresh = a_run(journal, "fresh")
+    journal.take_page(fresh, [listed(1)], Placing())
+    assert journal.run_rows(fresh.id)[0].state is State.IN_DOUBT  # it may have been sent before the restore
+
+
+def test_the_last_run_on_each_omnitron_and_the_last_success_stay(journal: Journal, journal_url: str) -> None:
+    good = a_finished_run(journal, journal_url, "good", 403, succeeded_at=journal.now() - 403 * DAY)
+    there = a_finished_run(journal, journal_url, "there", 402, host="another.example")
+    red = a_finished_run(journal, journal_url, "red", 401)
+    newest = a_finished_run(journal, journal_url, "newest", 400)
+    silent_since = journal.silent_since(FLOW)
+
+    prune_flow(journal, FLOW, KEEP)
+
+    assert kept_of(journal, good, there, red, newest) == [good, there, newest]
+    assert journal.silent_since(FLOW) == silent_since

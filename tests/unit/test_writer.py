@@ -26,16 +26,23 @@ class FakeJournal:
         self.begun = threading.Event()
         self.gate.set()
         self.lost: set[str] = set()
-        self.down = False
+        self.down = 0  # so many commits fail
 
     def apply(self, moves: Sequence[Move]) -> list[LeaseLost | None]:
         self.begun.set()
         assert self.gate.wait(10)
         self.threads.add(threading.current_thread().name)
         if self.down:
+            self.down -= 1
             raise JournalDown("gone")
         self.commits.append([move.row.pk for move in moves])
         return [LeaseLost(move.row.pk) if move.row.pk in self.lost else None for move in moves]
+
+
+@pytest.fixture(autouse=True)
+def once_more_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed is tried once more, without a pause."""
+    monkeypatch.setattr(Writer, "try_again_seconds", 0.0)
 
 
 def move(pk: int) -> Move:
@@ -100,29 +107,54 @@ def test_only_the_plan_that_lost_its_lease_hears_of_it() -> None:
     assert [type(result) for result in results] == [type(None)] * 3 + [LeaseLost, type(None)]
 
 
-def test_a_journal_that_is_down_is_told_to_every_plan_of_the_commit() -> None:
+def test_a_journal_that_stays_down_is_told_to_every_plan_of_the_commit() -> None:
     journal = FakeJournal()
-    journal.down = True
+    journal.down = 2
 
     results = asyncio.run(move_all(journal, range(5)))
 
     assert {type(result) for result in results} == {JournalDown}
+    assert journal.commits == []
 
 
-def test_a_writer_works_on_after_a_commit_that_failed() -> None:
+def test_a_commit_that_failed_is_made_again_and_its_plans_stop_there() -> None:
     journal = FakeJournal()
-    journal.down = True
+    journal.down = 1
+
+    results = asyncio.run(move_all(journal, range(5), gather=0.01))
+
+    assert {type(result) for result in results} == {JournalDown}
+    assert journal.commits == [[str(pk) for pk in range(5)]]
+
+
+def test_after_a_commit_that_failed_what_the_others_bring_is_written_and_they_stop_there() -> None:
+    journal = FakeJournal()
+    journal.down = 2
 
     async def run() -> None:
         async with writer(journal) as opened:
-            with pytest.raises(JournalDown):
-                await opened.move(move(1))
-            journal.down = False
-            await opened.move(move(2))
+            for pk in (1, 2):
+                with pytest.raises(JournalDown):
+                    await opened.move(move(pk))
 
     asyncio.run(run())
 
     assert journal.commits == [["2"]]
+
+
+def test_a_question_to_a_journal_that_is_down_is_asked_again_and_nothing_new_may_begin() -> None:
+    journal = FakeJournal()
+    journal.down = 1
+
+    async def run() -> list[LeaseLost | None]:
+        async with writer(journal) as opened:
+            opened.check()
+            answer = await opened.call(journal.apply, [move(1)])
+            with pytest.raises(JournalDown):
+                opened.check()
+            return answer
+
+    assert asyncio.run(run()) == [None]
 
 
 def test_a_plan_that_was_cancelled_does_not_keep_the_others_waiting() -> None:

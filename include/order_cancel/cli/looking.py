@@ -23,7 +23,7 @@ from include.order_cancel.cli.output import (
     utc,
 )
 from include.order_cancel.journal import Journal
-from include.order_cancel.rows import Body, Event, Row, State
+from include.order_cancel.rows import OPEN, Body, Event, Row, State
 from include.order_cancel.text import printable
 
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
@@ -52,7 +52,8 @@ _EXPORTED = (
 
 def plans(given: argparse.Namespace) -> Said:
     """The plans of a flow, the newest generation of each or all."""
-    states = [State(word) for word in given.state] if given.state else None
+    words = given.state or ()
+    states = {state for word in words for state in (OPEN if word == "open" else {State(word)})} or None
     with places.journal(given.journal) as journal:
         rows = journal.find(given.flow, states, all_generations=given.generations)
     if given.json:
