@@ -10,7 +10,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
+
+from yarl import URL
 
 from include.order_cancel.errors import PlanFailed
 from include.order_cancel.http import (
@@ -95,7 +97,7 @@ def readdressed(request: Request, settings: ErpSettings, endpoint: Endpoint, key
     if request.method != settings.http_method:
         return request
     url = endpoint.url(settings.cancellation_api_url)
-    if request.method == "GET" and (query := urlsplit(request.url).query):
+    if request.method == "GET" and (query := URL(request.url, encoded=True).raw_query_string):
         url = f"{url.partition('?')[0]}?{query}"
     return replace(request, url=url, headers=_headers(settings, endpoint, key))
 

@@ -26,7 +26,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, NoReturn, Self
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -37,7 +36,7 @@ from yarl import URL
 
 from include.order_cancel.connections import Connector, Stale, check_alive, kept
 from include.order_cancel.errors import OrderCancelError, Problem, SettingsError, StopFlow
-from include.order_cancel.identity import host_of, identity_of
+from include.order_cancel.identity import address_problem, host_of, identity_of
 from include.order_cancel.resting import Rest, RestStore
 from include.order_cancel.secrecy import credentials, mask
 from include.order_cancel.text import printable
@@ -531,9 +530,8 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 def check_endpoint(endpoint: Endpoint) -> None:
     """Raises SettingsError, with every problem, for a Connection that no request can be made with."""
     problems = []
-    scheme, host, _ = origin(endpoint.base_url)
-    if scheme not in ("http", "https") or not host:
-        problems.append("its host is not an http:// or https:// address")
+    if problem := address_problem(endpoint.base_url):
+        problems.append(f"its host {problem}")
     elif re.search("[@?#]", endpoint.base_url):
         problems.append("its host holds more than an address; login and password have fields of their own")
     elif len(endpoint.identity) > _LONGEST_IDENTITY:
@@ -630,10 +628,11 @@ def _epoch(value: str) -> float | None:
 def _named(request: Request) -> str:
     """Method, host and path: a query may hold a customer's data."""
     try:
-        parts = urlsplit(request.url)
+        url = URL(request.url, encoded=True)
+        host = url.host_port_subcomponent or ""
     except ValueError:
         return f"{request.method} of an address that is none"
-    return f"{request.method} {parts.netloc}{printable(mask(parts.path, request.secrets), 200)}"
+    return f"{request.method} {host}{printable(mask(url.raw_path, request.secrets), 200)}"
 
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (

@@ -16,7 +16,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeGuard
-from urllib.parse import SplitResult, quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
+
+from yarl import URL
 
 from include.order_cancel.errors import PlanFailed, RetryLater, StopFlow
 from include.order_cancel.http import (
@@ -498,14 +500,13 @@ class _Listing:
         if not following:
             return None
         endpoint = self._omnitron.caller.endpoint
-        parts = _split(following)
-        base = urlsplit(endpoint.base_url)
-        if parts is None or (parts.netloc and host_of(parts.hostname or "") != host_of(base.hostname or "")):
+        url, base = _url_in(following), URL(endpoint.base_url)
+        if url is None or (url.absolute and _name(url) != _name(base)):
             raise BadListing(
                 f"{self._path} names a next page that is not on {endpoint.host}; it was not asked"
             )
-        path = parts.path or urlsplit(self._url(1)).path
-        return Endpoint("", f"{base.scheme}://{base.netloc}").url(f"{path}?{parts.query}")
+        path = url.raw_path if url.raw_path not in ("", "/") else URL(self._url(1)).raw_path
+        return Endpoint("", str(base.origin())).url(f"{path}?{url.raw_query_string}")
 
     def _end_of_loop(self) -> None:
         if self._count is not None and len(self._seen) < self._count:
@@ -670,15 +671,16 @@ def _without_limit(params: Mapping[str, str], name: str) -> dict[str, str]:
     return {key: value for key, value in params.items() if key != name}
 
 
-def _split(url: object) -> SplitResult | None:
-    if not isinstance(url, str):
-        return None
+def _url_in(text: object) -> URL | None:
     try:
-        parts = urlsplit(url)
-        _ = parts.port
+        url = URL(text) if isinstance(text, str) else None
     except ValueError:
         return None
-    return parts if parts.scheme in ("", "http", "https") else None
+    return url if url is not None and url.scheme in ("", "http", "https") else None
+
+
+def _name(url: URL) -> str:
+    return (url.raw_host or "").rstrip(".")
 
 
 def _order(document: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -13,7 +13,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
+
+from yarl import URL
 
 from include.order_cancel import erp as erp_system
 from include.order_cancel.errors import (
@@ -314,7 +316,7 @@ def _addressed(plan: Plan, request: Request) -> Request | None:
 
 
 def _host(request: Request) -> str:
-    return printable(urlsplit(request.url).netloc, 200)
+    return printable(URL(request.url, encoded=True).raw_authority, 200)
 
 
 def _went_elsewhere(request: Request) -> str:
@@ -1178,7 +1180,7 @@ def _log_attributes(plan: Plan) -> None:
 def _sent(request: Request) -> Any:
     """The body that was sent; with GET, what the query said."""
     if request.body is None:
-        return dict(parse_qsl(urlsplit(request.url).query, keep_blank_values=True))
+        return dict(parse_qsl(URL(request.url, encoded=True).raw_query_string, keep_blank_values=True))
     return _parsed(request.body)
 
 
