@@ -274,7 +274,10 @@ def _task_endpoint(conn_id: str) -> Endpoint:
 
 
 def endpoint_of(connection: Any) -> Endpoint:
-    """An Airflow Connection of type HTTP as plain values. Raises SettingsError for fields that contradict each other."""
+    """An Airflow Connection of type HTTP as plain values.
+
+    Raises SettingsError for fields that contradict each other.
+    """
     extra = dict(connection.extra_dejson)
     headers = extra.pop("headers", None) or {}
     if not isinstance(headers, dict):

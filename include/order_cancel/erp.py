@@ -31,6 +31,7 @@ from include.order_cancel.omnitron import JSON_BODY, json_bytes, token_in
 from include.order_cancel.paths import at_path, header_name, in_answer
 from include.order_cancel.resting import Store
 from include.order_cancel.scripts import strict_json
+from include.order_cancel.secrecy import conceal
 from include.order_cancel.settings import ErpLogin, ErpLookup, ErpSettings
 from include.order_cancel.text import printable
 from include.order_cancel.tokens import Given, LoginFailed, Token, Tokens, TokenStore, token_key
@@ -164,7 +165,7 @@ def reference(answer: Answer, path: str | None) -> str | None:
         return None
     if not found or isinstance(found, bool) or not isinstance(found, str | int | float):
         return None
-    return printable(str(found), 200) or None
+    return printable(conceal(str(found), answer.secrets), 200) or None
 
 
 class Erp:

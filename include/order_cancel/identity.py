@@ -12,7 +12,9 @@ _DEFAULT_PORTS = {"http": (80,), "https": (443,)}
 _EITHER = (80, 443)  # an address that names no scheme may mean either
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 _LONGEST_NAME = 253  # RFC 1035
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # as a name's last label: some read an IPv4 address in it, some do not
+_NUMBER = re.compile(
+    r"[0-9]+|0x[0-9a-f]*"
+)  # as a name's last label: some read an IPv4 address in it, some do not
 
 
 def base_url(host: str | None, schema: str | None, port: int | None) -> str:

@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeGuard
@@ -32,7 +31,6 @@ from include.order_cancel.http import (
     Request,
     server_time,
 )
-from include.order_cancel.identity import host_of
 from include.order_cancel.paths import in_answer
 from include.order_cancel.profile import Profile, fill_body, fill_path, query_text
 from include.order_cancel.resting import Store
@@ -107,15 +105,14 @@ def token_in(answer: Answer, path: str, expires_path: str, where: str) -> Given:
     """
     if not answer.ok:
         raise LoginFailed(f"{where} was refused: {answer.describe(200)}")
-    plain = replace(answer, secrets=())
     try:
-        token = in_answer(plain, path)
+        token = in_answer(answer, path)
     except BadAnswer:
         raise LoginFailed(f"{where}: the answer is not JSON") from None
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
         raise LoginFailed(f"{where}: the answer holds no token at '{path}'")
     try:
-        return Given(token, life(in_answer(plain, expires_path)))
+        return Given(token, life(in_answer(answer, expires_path)))
     except BadAnswer:
         return Given(token)
 
