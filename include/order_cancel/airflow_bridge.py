@@ -29,6 +29,7 @@ from include.order_cancel.alerts import Happening
 from include.order_cancel.errors import OrderCancelError, Problem, RetryLater, SettingsError
 from include.order_cancel.flow import Surroundings
 from include.order_cancel.http import Endpoint
+from include.order_cancel.identity import base_url
 from include.order_cancel.journal import Journal
 from include.order_cancel.settings import Alert, FlowSettings, loads
 
@@ -281,7 +282,10 @@ def _task_endpoint(conn_id: str) -> Endpoint:
 
 
 def endpoint_of(connection: Any) -> Endpoint:
-    """An Airflow Connection of type HTTP as plain values, with the base URL as the HTTP provider reads it."""
+    """An Airflow Connection of type HTTP as plain values.
+
+    Raises SettingsError for fields that contradict each other.
+    """
     extra = dict(connection.extra_dejson)
     headers = extra.pop("headers", None) or {}
     if not isinstance(headers, dict):
@@ -298,9 +302,10 @@ def endpoint_of(connection: Any) -> Endpoint:
 
 
 def _base_url(connection: Any) -> str:
-    host = connection.host or ""
-    url = host if "://" in host else f"{connection.schema or 'http'}://{host}"
-    return f"{url}:{connection.port}" if connection.port else url
+    try:
+        return base_url(connection.host, connection.schema, connection.port)
+    except ValueError as error:
+        raise SettingsError([Problem(f"Connection '{connection.conn_id}'", str(error))]) from None
 
 
 @contextmanager

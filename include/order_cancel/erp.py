@@ -10,7 +10,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
+
+from yarl import URL
 
 from include.order_cancel.errors import PlanFailed
 from include.order_cancel.http import (
@@ -29,6 +31,7 @@ from include.order_cancel.omnitron import JSON_BODY, json_bytes, token_in
 from include.order_cancel.paths import at_path, header_name, in_answer
 from include.order_cancel.resting import Store
 from include.order_cancel.scripts import strict_json
+from include.order_cancel.secrecy import conceal
 from include.order_cancel.settings import ErpLogin, ErpLookup, ErpSettings
 from include.order_cancel.text import printable
 from include.order_cancel.tokens import Given, LoginFailed, Token, Tokens, TokenStore, token_key
@@ -95,7 +98,7 @@ def readdressed(request: Request, settings: ErpSettings, endpoint: Endpoint, key
     if request.method != settings.http_method:
         return request
     url = endpoint.url(settings.cancellation_api_url)
-    if request.method == "GET" and (query := urlsplit(request.url).query):
+    if request.method == "GET" and (query := URL(request.url, encoded=True).raw_query_string):
         url = f"{url.partition('?')[0]}?{query}"
     return replace(request, url=url, headers=_headers(settings, endpoint, key))
 
@@ -162,7 +165,7 @@ def reference(answer: Answer, path: str | None) -> str | None:
         return None
     if not found or isinstance(found, bool) or not isinstance(found, str | int | float):
         return None
-    return printable(str(found).strip(), 200) or None
+    return printable(conceal(str(found).strip(), answer.secrets), 200) or None
 
 
 def told(answer: Answer, settings: ErpSettings) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Annotated
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from pydantic import AfterValidator
+from yarl import URL
 
 from include.order_cancel import paths, templates
+from include.order_cancel.identity import address_problem
 from include.order_cancel.text import UNPRINTABLE, printable
 
 _BLANK = re.compile(r"\s")
@@ -148,16 +150,17 @@ def check_templates(text: str, known: Callable[[str], bool], names: str) -> str:
 
 def _check_absolute(text: str) -> None:
     try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
+        url = URL(text)
     except ValueError:
         raise ValueError("is not a URL; check the host and the port") from None
-    if parts.scheme not in ("http", "https"):
+    if url.scheme not in ("http", "https"):
         raise ValueError("must be a URL with http:// or https://, or a path that begins with '/'")
-    if not host:
+    if not url.raw_host:
         raise ValueError("names no host; write https://host/path, or a path that begins with '/'")
-    if "@" in parts.netloc:
+    if "@" in url.raw_authority:
         raise ValueError("holds a login or password; keep those in the Connection")
+    if problem := address_problem(text):
+        raise ValueError(f"names a host that {problem}")
 
 
 def path_segment(value: object) -> str:

@@ -26,7 +26,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, NoReturn, Self
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -37,23 +36,36 @@ from yarl import URL
 
 from include.order_cancel.connections import Connector, Stale, check_alive, kept
 from include.order_cancel.errors import OrderCancelError, Problem, SettingsError, StopFlow
-from include.order_cancel.identity import host_of, identity_of
+from include.order_cancel.identity import address_problem, host_of, identity_of
 from include.order_cancel.resting import Rest, RestStore
 from include.order_cancel.secrecy import credentials, mask
-from include.order_cancel.text import printable
+from include.order_cancel.text import in_unicode, printable
 
 MiB = 1024 * 1024
 MAX_TRIES = 3
 MAX_WAIT_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
-_SAYS_WHEN = frozenset({429, 503})  # with `Retry-After`: when the system may be asked again
+_ASKS_FOR_TIME = frozenset({408, 425, 429})  # not done, and not the request's fault
+_SAYS_WHEN = _ASKS_FOR_TIME | {503}  # with `Retry-After`: when the system may be asked again
 _WORTH_ASKING_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _BACKOFF_SECONDS = 0.5
 _MAX_STALE = 2
+# What an answer's head may hold; single sign-on and proxies add cookies and policies of many kB.
+_MAX_LINE_BYTES = 64 * 1024
+_MAX_HEADERS = 500
+# How an answer may be packed, by header: aiohttp undoes that, and nothing else.
+_UNDONE = {
+    "Content-Encoding": frozenset({"", "identity", "gzip", "deflate", "br", "zstd"}),
+    "Transfer-Encoding": frozenset({"", "identity", "chunked"}),
+}
 _AT_ONCE = 32 * 1024  # bytes that the kernel takes in one go from an idle connection
 _LONGEST_IDENTITY = 255  # the journal's column
 _SHORTEST_SECRET = 4  # shorter texts of a Connection (a language, a client's number) hide nothing, and garble
 _NO_HEADERS: Mapping[str, str] = {}
+_WISHES = re.compile(
+    r"\s*[A-Za-z]+,[^,]+|[^,]+"
+)  # a list of seconds and dates; a date has a comma of its own
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 Before = Callable[[], Awaitable[None]]
@@ -131,14 +143,14 @@ class Request:
 class Answer:
     """One complete answer. `token` is the version of the token that it was asked with, 0 for none.
 
-    `secrets` are what its request was trusted with: where the answer repeats them, they are masked in `reason`
-    and in all that is read of its body.
+    `secrets` are what its request was trusted with. What judges the answer reads it as it came (`reason`, `headers`,
+    `text`, `json`); what people see of it is masked (`shown`, `shown_reason`, `excerpt`, `describe`).
     """
 
     status: int
-    reason: str
+    reason: str = field(repr=False)
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = field(repr=False)
     url: str
     seconds: float
     token: int = 0
@@ -157,14 +169,21 @@ class Answer:
     @functools.cached_property
     def text(self) -> str:
         """The body in the charset that the answer states, else UTF-8; what cannot be read is replaced."""
-        return mask(self._decoded(), self.secrets)
-
-    def _decoded(self) -> str:
         found = re.search(r"charset=[\"']?([\w.:-]+)", self.headers.get("Content-Type", ""), re.IGNORECASE)
         try:
             return self.body.decode(found[1] if found else "utf-8-sig", "replace").removeprefix("\ufeff")
         except (LookupError, UnicodeError, ValueError):
             return self.body.decode("utf-8-sig", "replace")
+
+    @functools.cached_property
+    def shown(self) -> str:
+        """The body as people may see it."""
+        return mask(self.text, self.secrets)
+
+    @property
+    def shown_reason(self) -> str:
+        """The status line's reason as people may see it, in one short line."""
+        return printable(mask(self.reason, self.secrets), 60)
 
     def json(self) -> Any:
         """The body as JSON; of a key that stands twice the last value counts.
@@ -187,12 +206,11 @@ class Answer:
 
     def excerpt(self, limit: int = 500) -> str:
         """The beginning of the body, fit for a message."""
-        return printable(self.text[: limit + 1], limit)
+        return printable(self.shown[: limit + 1], limit)
 
     def describe(self, limit: int = 300) -> str:
         """Status, reason, where a redirect points, and the beginning of the body, in one line."""
-        reason = printable(mask(self.reason, self.secrets), 60)
-        said = " ".join(part for part in (str(self.status), reason) if part)
+        said = " ".join(part for part in (str(self.status), self.shown_reason) if part)
         if 300 <= self.status < 400 and (target := self.headers.get("Location")):
             where = mask(target.partition("?")[0], self.secrets)
             said += f", a redirect to {printable(where, 200)} (not followed)"
@@ -291,6 +309,9 @@ class Caller:
             timeout=aiohttp.ClientTimeout(total=None, connect=min(CONNECT_SECONDS, self.timeout_seconds)),
             cookie_jar=aiohttp.DummyCookieJar(),
             request_class=_MarkedRequest,
+            max_line_size=_MAX_LINE_BYTES,
+            max_field_size=_MAX_LINE_BYTES,
+            max_headers=_MAX_HEADERS,
         )
         return self
 
@@ -393,11 +414,14 @@ class Caller:
         return answer
 
     def _learn(self, request: Request, answer: Answer) -> None:
-        """What an answer says of the system as a whole: that it works, or asks to be left alone."""
-        if answer.status < 500:
+        """What an answer says of the system as a whole: that it works, or asks to be left alone.
+
+        One that only asks for time does not show that the system works: endless ones open the breaker.
+        """
+        if answer.status < 500 and answer.status not in _ASKS_FOR_TIME:
             self.breaker.answered()
         else:
-            self.breaker.failed(f"{_named(request)}: {answer.status} {printable(answer.reason, 60)}")
+            self.breaker.failed(f"{_named(request)}: {answer.status} {answer.shown_reason}".rstrip())
         if not (wait := self._asks_to_wait(answer)):
             return
         if wait <= MAX_WAIT_SECONDS:
@@ -420,7 +444,7 @@ class Caller:
             raise attempt.failure(
                 f"{_named(request)}: no complete answer within {self.timeout_seconds:g} s"
             ) from None
-        except (aiohttp.ClientError, OSError, ValueError, Stale, _TooLong) as error:
+        except (aiohttp.ClientError, OSError, ValueError, Stale, _TooLong, _Unreadable) as error:
             raise attempt.failure(f"{_named(request)}: {_why(error)}") from None
 
     async def _over_a_live_connection(self, request: Request, auth: Mapping[str, str]) -> Answer:
@@ -444,7 +468,8 @@ class Caller:
         ) as response:
             body = await self._read(response)
             took = self._monotonic() - started
-            reason = mask(response.reason or "", secrets)
+            _check_encoding(response.headers, body)
+            reason = in_unicode(response.reason or "")
             return Answer(response.status, reason, response.headers, body, request.url, took, secrets=secrets)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
@@ -497,11 +522,17 @@ def retry_delay(
 def retry_after(answer: Answer, clock: Callable[[], float] = time.time) -> float | None:
     """The seconds that `Retry-After` asks for (RFC 9110, section 10.2.3), None where it says nothing usable.
 
-    A date is measured from the answer's own `Date`, so that a wrong clock on either side does no harm.
+    Fractions count, and of several wishes the longest: proxies join headers to one list. A date is measured from the
+    answer's own `Date`, so that a wrong clock on either side does no harm.
     """
-    value = answer.headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value) if len(value) < 10 else float("inf")
+    values = (text for name, text in answer.headers.items() if name.lower() == "retry-after")
+    wishes = [_wish(part.strip(), answer, clock) for value in values for part in _WISHES.findall(value)]
+    return max((wish for wish in wishes if wish is not None), default=None)
+
+
+def _wish(value: str, answer: Answer, clock: Callable[[], float]) -> float | None:
+    if _SECONDS.fullmatch(value):
+        return float(value) if len(value.partition(".")[0]) < 10 else float("inf")
     until = _epoch(value)
     if until is None:
         return None
@@ -536,9 +567,8 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 def check_endpoint(endpoint: Endpoint) -> None:
     """Raises SettingsError, with every problem, for a Connection that no request can be made with."""
     problems = []
-    scheme, host, _ = origin(endpoint.base_url)
-    if scheme not in ("http", "https") or not host:
-        problems.append("its host is not an http:// or https:// address")
+    if problem := address_problem(endpoint.base_url):
+        problems.append(f"its host {problem}")
     elif re.search("[@?#]", endpoint.base_url):
         problems.append("its host holds more than an address; login and password have fields of their own")
     elif len(endpoint.identity) > _LONGEST_IDENTITY:
@@ -564,6 +594,10 @@ def _texts(value: Any) -> list[str]:
 
 class _TooLong(Exception):
     """The answer is larger than allowed."""
+
+
+class _Unreadable(Exception):
+    """The answer's body cannot be read; says why."""
 
 
 class _Attempt:
@@ -635,10 +669,11 @@ def _epoch(value: str) -> float | None:
 def _named(request: Request) -> str:
     """Method, host and path: a query may hold a customer's data."""
     try:
-        parts = urlsplit(request.url)
+        url = URL(request.url, encoded=True)
+        host = url.host_port_subcomponent or ""
     except ValueError:
         return f"{request.method} of an address that is none"
-    return f"{request.method} {parts.netloc}{printable(mask(parts.path, request.secrets), 200)}"
+    return f"{request.method} {host}{printable(mask(url.raw_path, request.secrets), 200)}"
 
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
@@ -646,19 +681,59 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ClientConnectorCertificateError, "the host's certificate is not trusted"),
     (aiohttp.ClientConnectorSSLError, "no TLS connection"),
     (aiohttp.ServerDisconnectedError, "the connection was closed without an answer"),
-    (aiohttp.ClientPayloadError, "the answer broke off or cannot be decoded"),
-    (aiohttp.ClientResponseError, "the answer is not HTTP"),
+)
+# What the HTTP client says of an answer that it cannot read, and what that means. The first that fits counts.
+_UNREADABLE: tuple[tuple[str, str], ...] = (
+    ("Got more than", f"a line of the answer's head is longer than {_MAX_LINE_BYTES // 1024} KiB"),
+    ("Too many headers", f"the answer has more than {_MAX_HEADERS} headers"),
+    ("be present with", "the answer states both a length and chunks"),
+    ("Duplicate Content-Length", "the answer states its length twice"),
+    ("Content-Length", "the length that the answer states is no number"),
+    ("after `Connection: close`", "the answer goes on after the end that it stated"),
+    (
+        "Expected HTTP/",
+        "where an answer should begin is no HTTP (another protocol, or more than the length stated)",
+    ),
+    ("status line", "the answer's status line is malformed"),
+    ("eader", "a header of the answer is malformed"),
+    ("chunk", "the chunks of the answer are malformed"),
+    ("content-encoding", "the answer is compressed and cannot be unpacked"),
 )
 
 
 def _why(error: Exception) -> str:
     if isinstance(error, _TooLong):
         return f"the answer is larger than {error.args[0] // MiB} MiB"
-    if isinstance(error, Stale):
+    if isinstance(error, Stale | _Unreadable):
         return str(error)
+    if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
+        return "the answer broke off in its headers"
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ClientResponseError):
+        return _why_unreadable(error)
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return reason
     if isinstance(error, OSError) and error.strerror:
         return f"no connection: {printable(error.strerror, 100)}"
     return type(error).__name__
+
+
+def _why_unreadable(error: aiohttp.ClientPayloadError | aiohttp.ClientResponseError) -> str:
+    said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error.__cause__ or error)
+    if isinstance(error, aiohttp.ClientPayloadError) and "content-encoding" not in said:
+        return "the answer broke off before its end"
+    head = said.partition("\n\n")[0]  # below stands a piece of the answer
+    return next((words for mark, words in _UNREADABLE if mark in head), "the answer is not HTTP")
+
+
+def _check_encoding(headers: Mapping[str, str], body: bytes) -> None:
+    """Raises _Unreadable for a body that is packed in a way that is not undone; a wrong name for plain text is none."""
+    for name, undone in _UNDONE.items():
+        packed = headers.get(name, "")
+        if packed.strip().lower() in undone:
+            continue
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            told = f"the answer is packed as '{printable(packed, 60)}', which nobody asked for"
+            raise _Unreadable(told) from None

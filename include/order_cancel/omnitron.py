@@ -13,11 +13,12 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, TypeGuard
-from urllib.parse import SplitResult, quote, unquote, urlencode, urljoin, urlsplit
+from urllib.parse import quote, urlencode
+
+from yarl import URL
 
 from include.order_cancel.errors import PlanFailed, RetryLater, StopFlow, TokenRefused
 from include.order_cancel.http import (
@@ -32,7 +33,6 @@ from include.order_cancel.http import (
     asks_for_long,
     server_time,
 )
-from include.order_cancel.identity import host_of
 from include.order_cancel.paths import at_path, in_answer
 from include.order_cancel.profile import Plans, Profile, Transactions, fill_body, fill_path, query_text
 from include.order_cancel.resting import Store
@@ -123,15 +123,14 @@ def token_in(answer: Answer, path: str, expires_path: str, where: str) -> Given:
     """
     if not answer.ok:
         raise LoginFailed(f"{where} was refused: {answer.describe(200)}")
-    plain = replace(answer, secrets=())
     try:
-        token = in_answer(plain, path)
+        token = in_answer(answer, path)
     except BadAnswer:
         raise LoginFailed(f"{where}: the answer is not JSON") from None
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
         raise LoginFailed(f"{where}: the answer holds no token at '{path}'")
     try:
-        return Given(token, life(in_answer(plain, expires_path)))
+        return Given(token, life(in_answer(answer, expires_path)))
     except BadAnswer:
         return Given(token)
 
@@ -608,25 +607,25 @@ class _Listing:
         following = document.get("next")
         if not following:
             return None
-        own = self._url(1)
-        parts = _split(urljoin(own, following)) if _split(following) is not None else None
-        if parts is None or not parts.query or not _plain(parts.path).endswith(_plain(self._path)):
+        own, path = URL(self._url(1)), self._path.partition("?")[0]
+        url = _url_in(following)
+        url = None if url is None else own.join(url)
+        if url is None or not url.query_string or not _plain(url.path).endswith(_plain(path)):
             raise BadListing(
                 f"{self._path} names a next page that is none of this list; it was not asked. "
                 f"`next` is {printable(str(following), 300)}"
             )
-        self._warn_of_another_place(parts, urlsplit(own))
-        return self._omnitron.caller.endpoint.url(f"{self._path}?{parts.query}")
+        self._warn_of_another_place(url, own)
+        return self._omnitron.caller.endpoint.url(f"{path}?{url.raw_query_string}")
 
-    def _warn_of_another_place(self, following: SplitResult, own: SplitResult) -> None:
-        named = host_of(following.hostname or ""), _plain(following.path)
-        if named == (host_of(own.hostname or ""), _plain(own.path)) or self._warned:
+    def _warn_of_another_place(self, following: URL, own: URL) -> None:
+        if (_name(following), _plain(following.path)) == (_name(own), _plain(own.path)) or self._warned:
             return
         self._warned = True
         log.warning(
             "the next page of %s is said to be at %s%s; it is asked where the Connection points to, %s%s",
             self._path,
-            *(printable(part, 200) for part in (following.netloc, following.path, own.netloc, own.path)),
+            *(printable(part, 200) for url in (following, own) for part in (url.authority, url.path)),
         )
 
     def _end_of_loop(self) -> None:
@@ -819,20 +818,21 @@ def _without_limit(params: Mapping[str, str], name: str) -> dict[str, str]:
     return {key: value for key, value in params.items() if key != name}
 
 
-def _split(url: object) -> SplitResult | None:
-    if not isinstance(url, str):
-        return None
+def _url_in(text: object) -> URL | None:
     try:
-        parts = urlsplit(url)
-        _ = parts.port
+        url = URL(text) if isinstance(text, str) else None
     except ValueError:
         return None
-    return parts if parts.scheme in ("", "http", "https") else None
+    return url if url is not None and url.scheme in ("", "http", "https") else None
+
+
+def _name(url: URL) -> str:
+    return (url.raw_host or "").rstrip(".")
 
 
 def _plain(path: str) -> str:
     """The path without what may be spelt in two ways."""
-    return unquote(path).rstrip("/")
+    return path.rstrip("/")
 
 
 def _order(document: Mapping[str, Any]) -> Mapping[str, Any]:

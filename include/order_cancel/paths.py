@@ -11,7 +11,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from include.order_cancel.secrecy import mask
+from include.order_cancel.text import in_unicode
 
 if TYPE_CHECKING:
     from include.order_cancel.http import Answer
@@ -46,7 +46,7 @@ def in_answer(answer: Answer, path: str) -> Any:
     if name is None:
         return at_path(answer.json(), path)
     texts = (text for key, text in answer.headers.items() if key.lower() == name.lower())
-    return mask(next(texts, "").strip(), answer.secrets) or None
+    return in_unicode(next(texts, "").strip()) or None
 
 
 def header_name(path: str) -> str | None:

@@ -13,6 +13,7 @@ from urllib.parse import quote, quote_plus
 HIDDEN = "***"
 # Shorter ones are no credentials that a system gives out; masking them would garble what an answer says.
 _SHORTEST_CREDENTIAL = 8
+_NO_CHANCE = 16  # a credential of so many characters stands in no number by chance
 _SECRET_PART = re.compile(
     r"passw|passphrase|secret|token|apikey|accesskey|privatekey|authkey|authoriz|credential|cookie|sifre|şifre|parola"
 )
@@ -36,6 +37,30 @@ def mask(text: str, secrets: Iterable[str | None]) -> str:
     for spelling in _spellings(tuple(secret for secret in secrets if secret)):
         text = text.replace(spelling, HIDDEN)
     return text
+
+
+def mask_cut(text: str, secrets: Iterable[str | None], cut: str) -> str:
+    """As `mask`, for a text from whose middle a piece was taken: `cut` stands there, perhaps within a secret."""
+    known = tuple(secret for secret in secrets if secret)
+    text = mask(text, known)
+    before, mark, after = text.partition(cut)
+    if mark:
+        for spelling in _spellings(known):
+            for size in range(len(spelling) - 1, _SHORTEST_CREDENTIAL - 1, -1):
+                before = before[:-size] + HIDDEN if before.endswith(spelling[:size]) else before
+                after = HIDDEN + after[size:] if after.startswith(spelling[-size:]) else after
+    return before + mark + after
+
+
+def conceal(text: str, secrets: Iterable[str]) -> str:
+    """`text`, which is used as it is, without what can only be a credential.
+
+    That is the whole of it, or a long part. Chance may put a short password into a number: that stays.
+    """
+    known = tuple(secrets)
+    if mask(text, known) == HIDDEN:
+        return HIDDEN
+    return mask(text, (secret for secret in known if len(secret) >= _NO_CHANCE))
 
 
 @lru_cache(maxsize=64)

@@ -14,7 +14,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
+
+from yarl import URL
 
 from include.order_cancel import erp as erp_system
 from include.order_cancel.errors import (
@@ -56,9 +58,12 @@ from include.order_cancel.placing import (
     STOPPED_THE_RUN,
 )
 from include.order_cancel.rows import WAITING, Body, Member, Post, Relation, Row, State
+from include.order_cancel.scripts.contract import CUT
 from include.order_cancel.scripts.default_response import DEFAULT_RESPONSE_SCRIPT
 from include.order_cancel.scripts.process import ScriptRunFailed
+from include.order_cancel.secrecy import mask, mask_cut
 from include.order_cancel.text import json_text, printable
+from include.order_cancel.tokens import CannotOpen, seal, unseal
 from include.order_cancel.under_way import Plan, Work, log
 from include.order_cancel.whole_order import DELIVERED, MAPPED, SETTLED, Standing, is_open, pks_of, standing
 
@@ -75,6 +80,8 @@ _MAY_BE_DONE = frozenset({"unknown", "accepted"})
 _REJECTED_UNPROVEN = 5
 _SCRIPT_ERROR = "log.script.error"
 _OTHER_CONTENT = "Omnitron shows other content than before"
+_SEALED = "secret_original"  # named so that nobody is shown it
+_SEALED_FOR_GOOD = "the ERP's answer was encrypted under the Connection's secrets, which have changed since"
 _NOT_KNOWN = "it is not known whether the ERP took it: "
 _NOT_AGAIN = "; it is not sent again: "
 _FREE_ATTEMPTS = 5
@@ -340,7 +347,7 @@ def _addressed(plan: Plan, request: Request) -> Request | None:
 
 
 def _host(request: Request) -> str:
-    return printable(urlsplit(request.url).netloc, 200)
+    return printable(URL(request.url, encoded=True).raw_authority, 200)
 
 
 def _went_elsewhere(request: Request) -> str:
@@ -410,6 +417,7 @@ async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[An
     why = ""
     try:
         answer = await plan.tools.erp.send(request, before=plan.before_first_byte)
+        plan.hear(answer)
         outcome = _meaning(plan, answer, earlier)
         if not renewed and plan.tools.erp.may_renew(answer):
             outcome = "auth_fail"
@@ -442,7 +450,7 @@ async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[An
         seconds=time.monotonic() - began,
     )
     if answer is not None:
-        plan.keep("response", answer.text, _kept_of(plan, answer, old_token=outcome == "auth_fail"))
+        _keep_answer(plan, answer, **({"old_token": True} if outcome == "auth_fail" else {}))
         row.state = State.ANSWERED
         row.erp_reference = (
             erp_system.reference(answer, plan.settings.erp.reference_path) or row.erp_reference
@@ -649,6 +657,7 @@ async def _why_not_looked_up(plan: Plan, request: Request) -> str:
 
 async def _take_found(plan: Plan, request: Request, answer: Answer) -> None:
     """Go by the answer in which the lookup found the request: the ERP has it, or has refused it."""
+    plan.hear(answer)
     meaning = erp_system.found_means(answer, plan.settings.erp)
     what = "has refused it" if meaning == "refused" else "has it"
     plan.note("write_to_erp", "lookup", "refused" if meaning == "refused" else "arrived")
@@ -662,7 +671,7 @@ async def _take_found(plan: Plan, request: Request, answer: Answer) -> None:
     if meaning == "refused":
         plan.row.error = f"the lookup was answered with {answer.describe()}"
     plan.say(f"the ERP {what} already: its lookup answer counts")
-    plan.keep("response", answer.text, {**_kept_of(plan, answer), "found": True})
+    _keep_answer(plan, answer, found=True)
     plan.row.state, plan.row.outcome, plan.row.http_status = State.ANSWERED, meaning, answer.status
     plan.row.request_deadline, plan.sent_now = 0.0, False
     plan.row.erp_reference = (
@@ -697,12 +706,43 @@ async def _follows_another(plan: Plan) -> bool:
     return any(other.key or other.outcome for other in earlier)
 
 
-def _kept_of(plan: Plan, answer: Answer, *, old_token: bool = False) -> dict[str, Any]:
-    """What the journal keeps of an answer beside its body. `old_token`: it may be about the token that was used."""
-    kept: dict[str, Any] = {"status": answer.status, "reason": answer.reason, "url": answer.url}
-    if headers := erp_system.named_headers(answer, plan.settings.erp):
-        kept["headers"] = headers
-    return {**kept, "old_token": True} if old_token else kept
+def _keep_answer(plan: Plan, answer: Answer, **marks: bool) -> None:
+    """Keep an answer in the journal as people may see it; where that differs, sealed beside it as it came.
+
+    `marks`: `old_token`: it may be about the token that was used; `found`: it is a lookup's.
+    """
+    headers = erp_system.named_headers(answer, plan.settings.erp)
+    came = {"text": answer.text, "reason": answer.reason, "headers": headers}
+    shown = {
+        "text": answer.shown,
+        "reason": mask(answer.reason, answer.secrets),
+        "headers": {name: mask(text, answer.secrets) for name, text in headers.items()},
+    }
+    meta = {"status": answer.status, "reason": shown["reason"], "url": answer.url, **marks}
+    if headers:
+        meta["headers"] = shown["headers"]
+    if shown != came:
+        whole = json.dumps({**came, "secrets": answer.secrets})
+        meta[_SEALED] = seal(whole, plan.tools.erp.caller.endpoint.key_material)
+    plan.keep("response", answer.shown, meta)
+
+
+def _kept_answer(plan: Plan, body: Body) -> Answer:
+    """An answer from the journal, as it came. Raises CannotOpen where it was sealed under another secret."""
+    meta: dict[str, Any] = {"text": body.content, "headers": {}, "secrets": (), **body.meta}
+    if sealed := meta.get(_SEALED):
+        meta |= json.loads(unseal(sealed, plan.tools.erp.caller.endpoint.key_material))
+    answer = Answer(
+        meta["status"],
+        meta["reason"],
+        meta["headers"],
+        meta["text"].encode("utf-8", "replace"),
+        meta["url"],
+        0.0,
+        secrets=tuple(meta["secrets"]),
+    )
+    plan.hear(answer)
+    return answer
 
 
 async def _looked_up(plan: Plan, request: Request) -> Answer | None:
@@ -733,14 +773,11 @@ async def _judge_stored_answer(plan: Plan) -> None:
     if body is None:
         raise PlanFailed("the journal no longer holds the ERP's answer; `resolve` the plan by hand")
     meta = body.meta
-    answer = Answer(
-        meta["status"],
-        meta["reason"],
-        meta.get("headers", {}),
-        body.content.encode("utf-8", "replace"),
-        meta["url"],
-        0.0,
-    )
+    try:
+        answer = _kept_answer(plan, body)
+    except CannotOpen:
+        _doubt(plan, f"{_SEALED_FOR_GOOD}; look it up in the ERP and `resolve` or `dismiss` it")
+        return
     request = await _stored_request(plan)
     if meta.get("found"):
         await _judge_found(plan, request, answer)
@@ -799,7 +836,7 @@ async def _judge(plan: Plan, request: Request, answer: Answer, meaning: str) -> 
         said_what = (
             "no relation"
             if not result.relation
-            else f"the unknown relation {printable(result.relation, 60)!r}"
+            else f"the unknown relation {printable(plan.masked(result.relation), 60)!r}"
         )
         raise ScriptFailed(f"the response script gave {said_what}; known are {', '.join(Relation)}") from None
     reason = printable(result.reason or "", 500)
@@ -1026,14 +1063,15 @@ async def post_script(plan: Plan) -> None:
     try:
         request = await _stored_request(plan)
         body = await plan.work.writer.call(plan.work.journal.body, row.id, "response")
-        response = _json_or_text(body.content) if body is not None else None
+        response = _json_or_text(_kept_answer(plan, body).text) if body is not None else None
         result = await _run_script(plan, "post", source.text, None, request=_sent(request), response=response)
         if result.refused:
             raise ScriptFailed("the post script chose REL_FAILURE")
-    except PlanFailed as error:
-        row.post, row.error = Post.FAILED, f"the post script failed: {error}"
+    except (PlanFailed, CannotOpen) as error:
+        why = _SEALED_FOR_GOOD if isinstance(error, CannotOpen) else str(error)
+        row.post, row.error = Post.FAILED, f"the post script failed: {why}"
         plan.post_error = row.error
-        plan.note("post_script", "failed", str(error))
+        plan.note("post_script", "failed", why)
         plan.say(row.error, logging.WARNING)
     else:
         row.error = None if row.post is Post.FAILED else row.error  # else of a plan that Omnitron lost
@@ -1299,12 +1337,20 @@ async def _run_script(
             kind, text, document, before, request=request, response=response
         )
     except ScriptRunFailed as error:
-        plan.row.attributes.update(_without(given, error.attributes))
+        plan.row.attributes.update(_shown(plan, _without(given, error.attributes)))
         _log_lines(plan, error.log)
-        raise
-    plan.row.attributes = _without(given, result.attributes)
+        raise ScriptFailed(mask_cut(str(error), plan.secrets, CUT)) from None
+    plan.row.attributes = _shown(plan, _without(given, result.attributes))
     _log_lines(plan, result.log)
-    return result
+    return replace(result, reason=plan.masked(result.reason or ""))
+
+
+def _shown(plan: Plan, attributes: Mapping[str, str]) -> dict[str, str]:
+    """What a script set, as the journal keeps it."""
+    if not plan.secrets:
+        return dict(attributes)
+    cut = {name: mask_cut(value, plan.secrets, CUT) for name, value in attributes.items()}
+    return {plan.masked(name): value for name, value in cut.items()}
 
 
 def _without(given: Mapping[str, str], attributes: Mapping[str, str]) -> dict[str, str]:
@@ -1325,7 +1371,7 @@ def _log_attributes(plan: Plan) -> None:
 def _sent(request: Request) -> Any:
     """The body that was sent; with GET, what the query said."""
     if request.body is None:
-        return dict(parse_qsl(urlsplit(request.url).query, keep_blank_values=True))
+        return dict(parse_qsl(URL(request.url, encoded=True).raw_query_string, keep_blank_values=True))
     return _parsed(request.body)
 
 

@@ -29,6 +29,11 @@ def printable(text: str | bytes, limit: int = 500) -> str:
     return line if len(line) <= limit else line[:limit] + "…"
 
 
+def in_unicode(text: str) -> str:
+    """A header's text without what was no UTF-8 in it, which no journal could keep."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def json_text(document: Any) -> str:
     """A parsed document as JSON text for the journal, readable; half a surrogate pair stays an escape."""
     text = json.dumps(document, ensure_ascii=False)

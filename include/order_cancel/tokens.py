@@ -243,6 +243,23 @@ class Tokens:
         return token
 
 
+class CannotOpen(ValueError):
+    """What was sealed cannot be opened with this secret."""
+
+
+def seal(text: str, secret: str) -> str:
+    """`text` encrypted under a key derived from a Connection's own secret (`Endpoint.key_material`)."""
+    return _cipher("an answer", secret).encrypt(text.encode("utf-8", "replace")).decode()
+
+
+def unseal(sealed: str, secret: str) -> str:
+    """What `seal` was given. Raises CannotOpen where the Connection's secret has changed since."""
+    try:
+        return _cipher("an answer", secret).decrypt(sealed).decode()
+    except InvalidToken:
+        raise CannotOpen from None
+
+
 class MemoryStore:
     """A store for one process, for where there is no journal."""
 

@@ -16,13 +16,14 @@ from include.order_cancel import erp as erp_system
 from include.order_cancel import omnitron as omnitron_system
 from include.order_cancel.adopting import check_same
 from include.order_cancel.erp import Erp
-from include.order_cancel.http import Endpoint, Request
+from include.order_cancel.http import Answer, Endpoint, Request
 from include.order_cancel.journal import Journal
 from include.order_cancel.metrics import Measure, unmeasured
 from include.order_cancel.omnitron import Omnitron
 from include.order_cancel.resting import LOOK_SECONDS
 from include.order_cancel.rows import Body, Event, Move, Row, Run
 from include.order_cancel.scripts.process import Limits, ScriptProcess
+from include.order_cancel.secrecy import mask
 from include.order_cancel.settings import FlowSettings, from_snapshot
 from include.order_cancel.text import printable
 from include.order_cancel.writer import Writer
@@ -209,6 +210,7 @@ class Plan:
     sent_now: bool = False
     stopped_the_run: bool = False
     post_error: str | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     _bodies: list[Body] = field(default_factory=list)
     _events: list[Event] = field(default_factory=list)
     _wire_seconds: float = 0.0
@@ -245,7 +247,15 @@ class Plan:
     def say(self, message: str, level: int = logging.INFO) -> None:
         """A line in the log that carries the plan's number."""
         if log.isEnabledFor(level):
-            log.log(level, "[%s] %s", printable(self.row.name, 120), printable(message, 2000))
+            log.log(level, "[%s] %s", printable(self.row.name, 120), printable(self.masked(message), 2000))
+
+    def hear(self, answer: Answer) -> None:
+        """Keep the answer's secrets out of all that is told and kept for people from here on."""
+        self.secrets = tuple(dict.fromkeys((*self.secrets, *answer.secrets)))
+
+    def masked(self, text: str) -> str:
+        """The text without the secrets of the answers that were heard."""
+        return mask(text, self.secrets) if self.secrets else text
 
     def note(
         self,
@@ -257,8 +267,8 @@ class Plan:
     ) -> None:
         """An event for the plan's journey, written by the next commit. `at`: by the journal's clock; else by ours."""
         milliseconds = None if seconds is None else round(seconds * 1000, 1)
-        at = time.time() if at is None else at
-        self._events.append(Event(step, what, detail, milliseconds, at=at, run=self.work.run.id))
+        at, told = time.time() if at is None else at, self.masked(detail)
+        self._events.append(Event(step, what, told, milliseconds, at=at, run=self.work.run.id))
 
     def keep(self, kind: str, content: str, meta: Mapping[str, Any] | None = None) -> None:
         """A body for the journal, written by the next commit."""
@@ -270,6 +280,7 @@ class Plan:
             self.row.owner, self.row.lease_until = "", 0.0
             if self.row.at_rest:
                 self.row.claim_run = None
+        self.row.error = self.masked(self.row.error) if self.row.error else self.row.error
         move = Move(self.row, self._bodies, self._events, self._wire_seconds)
         self._bodies, self._events, self._wire_seconds = [], [], 0.0
         await self.work.writer.move(move)

@@ -44,6 +44,7 @@ from tests.chaos.fault_proxy import (
     reset_after_reading,
     silence,
     truncated,
+    with_header,
 )
 from tests.harness import Flow, settings
 
@@ -446,6 +447,8 @@ ROWS = {
         Row("2xx, NaN", call(instead(b'{"key": NaN, "token": NaN, "results": [NaN]}'))),
         Row("2xx, duplicate keys", call(changed(twice_each))),
         Row("2xx, byte order mark", call(changed(lambda body: b"\xef\xbb\xbf" + body))),
+        Row("2xx, a header of 9 kB", call(with_header("X-Policy", "a" * 9000))),
+        Row("2xx, length and chunks", call(with_header("Transfer-Encoding", "chunked"))),
         Row("2xx, nested deeply", call(instead(b"[" * 200_000))),
         Row("2xx, 1 GB", call(a_gigabyte)),
         Row("2xx, slow drip", call(dripping)),

@@ -298,6 +298,16 @@ def changed(change: Callable[[bytes], bytes]) -> Act:
     return act
 
 
+def with_header(name: str, value: str) -> Act:
+    """The request takes its effect; its answer has one header more."""
+
+    async def act(exchange: Exchange) -> None:
+        reply = await exchange.reply()
+        await exchange.send(Reply(reply.status, {**reply.headers, name: value}, reply.body))
+
+    return act
+
+
 async def reset_after_reading(exchange: Exchange) -> None:
     """The request takes its effect; a TCP reset is all that comes back."""
     await exchange.reply()

@@ -580,7 +580,22 @@ def test_what_another_heard_is_waited_for_up_to_a_minute(seconds: float, sent: i
         (" 12 ", 12.0),
         ("99999999999999999999", float("inf")),
         ("-5", None),
-        ("3.5", None),
+        ("3.5", 3.5),
+        ("2.0", 2.0),
+        ("2.", 2.0),
+        ("60, 60", 60.0),
+        ("5,60 , 7.5", 60.0),
+        ("60, soon", 60.0),
+        ("soon, -3", None),
+        (f"7, {formatdate(1000, usegmt=True)}", 100.0),
+        (f"{formatdate(1000, usegmt=True)}, {formatdate(960, usegmt=True)}, 1", 100.0),
+        ("-5, 3", 3.0),
+        ("1e3", None),
+        ("+5", None),
+        ("0x10", None),
+        ("inf", None),
+        ("nan", None),
+        (",", None),
         ("soon", None),
         ("", None),
         ("²", None),
@@ -655,6 +670,37 @@ def test_an_answer_closes_the_count_and_an_open_breaker_says_why() -> None:
 
     statuses = [500] * 4 + [200] + [500] * 5
     against(answers(*((status,) for status in statuses)), work, max_in_flight=1)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429])
+@pytest.mark.parametrize("headers", [{}, {"Retry_After": "1"}], ids=["", "with a time"])
+def test_a_system_that_only_asks_for_time_opens_the_breaker(status: int, headers: dict[str, str]) -> None:
+    async def work(server: LocalServer, caller: Caller) -> None:
+        async def plan() -> None:
+            for _ in range(3):
+                await caller.send(post(server))
+
+        found = [await asyncio.gather(plan(), return_exceptions=True) for _ in range(80)]
+        assert isinstance(found[-1][0], SystemDown)
+        assert (
+            f"8 requests in a row failed, the last one: POST 127.0.0.1:{server.port}/cancellations: {status}"
+            in str(found[-1][0])
+        )
+
+    server = against(answers((status, None, headers)), work, max_in_flight=4, **FakeTime().options())
+
+    assert len(server.requests) == 8
+
+
+def test_a_system_that_asks_for_time_now_and_then_is_not_stopped() -> None:
+    async def work(server: LocalServer, caller: Caller) -> None:
+        for _ in range(40):
+            await caller.send(post(server))
+        assert not caller.breaker.open
+
+    against(
+        answers(*[(429,)] * 4, (200,), *[(429,)] * 4, (422,), *[(429,)] * 4, (200,)), work, max_in_flight=1
+    )
 
 
 def test_a_refusal_is_no_failure_of_the_system() -> None:
@@ -757,8 +803,8 @@ def test_a_repeated_credential_is_masked_in_status_line_body_and_redirect() -> N
 
     against(handler, work)
 
-    assert found[0].reason == "***"
-    assert found[0].text == "***"
+    assert (found[0].shown_reason, found[0].shown) == ("***", "***")
+    assert (found[0].reason, found[0].text) == (token, token)  # what judges it reads it as it came
     assert found[0].describe() == "302 ***, a redirect to http://other/*** (not followed): ***"
     assert token not in repr(found[0]).replace(f"http://other/{token}", "")
 

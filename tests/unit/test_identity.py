@@ -6,7 +6,7 @@ import pytest
 
 from include.order_cancel.errors import SettingsError
 from include.order_cancel.http import Endpoint, check_endpoint
-from include.order_cancel.identity import host_of, identity_of
+from include.order_cancel.identity import address_problem, base_url, host_of, identity_of
 
 SPELLINGS = {
     "omnitron.example": [
@@ -83,3 +83,26 @@ def test_an_address_that_is_none_has_some_name_and_is_refused_where_it_is_used(a
 def test_a_name_that_the_journal_cannot_keep_is_refused() -> None:
     with pytest.raises(SettingsError, match="longer than 255 characters"):
         check_endpoint(Endpoint("omnitron", f"https://omnitron.example/{'x' * 250}"))
+
+
+@pytest.mark.parametrize(
+    ("host", "schema", "port", "url"),
+    [
+        ("::1", None, 8080, "http://[::1]:8080"),
+        ("2001:db8::1", "https", None, "https://[2001:db8::1]"),
+        ("[2001:db8::1]:8080", "https", None, "https://[2001:db8::1]:8080"),
+        ("https://erp.example/base", None, 8080, "https://erp.example:8080/base"),
+        ("erp.example:80", "", 80, "http://erp.example:80"),
+        (" erp.example ", "https", None, "https://erp.example"),
+    ],
+)
+def test_the_fields_of_a_connection_are_one_url(
+    host: str, schema: str | None, port: int | None, url: str
+) -> None:
+    assert base_url(host, schema, port) == url
+    assert address_problem(url) is None
+
+
+def test_two_ports_in_one_connection_are_refused() -> None:
+    with pytest.raises(ValueError, match="names the port 8080, its port field 8081"):
+        base_url("https://erp.example:8080", None, 8081)

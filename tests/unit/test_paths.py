@@ -161,8 +161,15 @@ def test_a_header_needs_no_json_and_a_body_does() -> None:
         in_answer(answer, "a")
 
 
-def test_a_secret_that_a_header_repeats_is_masked() -> None:
-    assert in_answer(said(b"", X_Echo="Bearer canary-secret"), "header:X-Echo") == "Bearer ***"
+def test_a_header_is_read_as_it_came_and_shown_without_its_secret() -> None:
+    answer = said(b'"canary-secret"', X_Echo="Bearer canary-secret")
+
+    assert in_answer(answer, "header:X-Echo") == "Bearer canary-secret"
+    assert answer.describe() == '200: "***"'
+
+
+def test_a_header_that_is_no_utf_8_is_fit_for_the_journal() -> None:
+    assert in_answer(said(b"", X_Note="\udcfc7"), "header:X-Note") == "\ufffd7"
 
 
 NAMES = st.from_regex(r"[a-zA-Z0-9_ığüşöçİ-]{0,6}[a-z_ı]", fullmatch=True)

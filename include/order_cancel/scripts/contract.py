@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+CUT = " ... "  # stands where the middle of a message that was too long was
 MAX_CONTENT = 16 * 1024 * 1024
 MAX_LOG = 256 * 1024
 

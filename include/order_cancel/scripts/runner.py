@@ -295,5 +295,5 @@ def _fit(text: str) -> str:
     return (
         clean
         if len(clean) <= MAX_MESSAGE
-        else clean[: MAX_MESSAGE // 2] + " ... " + clean[-MAX_MESSAGE // 2 :]
+        else clean[: MAX_MESSAGE // 2] + contract.CUT + clean[-MAX_MESSAGE // 2 :]
     )
