@@ -6,7 +6,6 @@ Each function is one Airflow task; all they need from outside comes in `Surround
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import socket
@@ -18,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict, TypeVar
 from urllib.parse import urlencode
 
-from include.order_cancel import alerts
+from include.order_cancel import alerts, exact_json
 from include.order_cancel import erp as erp_system
 from include.order_cancel import omnitron as omnitron_system
 from include.order_cancel import omnitron as read
@@ -377,7 +376,7 @@ class _Fetching:
         pk = str(document["pk"])
         rows = [row for row in self.journal.generations(self.run.flow, pk) if row.host == self.run.host]
         body = self.journal.body(rows[-1].id, "document") if rows else None
-        found = None if body is None else json.loads(body.content)
+        found = None if body is None else exact_json.loads(body.content)
         return found if found is not None and read.same_to_the_line(found, document) else document
 
     async def transactions(self) -> None:
