@@ -62,9 +62,10 @@ def last_begun_variable(flow: str) -> str:
 def login(flow: str) -> int | None:
     """Task `login`: the run's number in the journal, None for a dry run."""
     with _airflow_errors():
-        around = surroundings(flow)
-        _warn_of_deaf_alerts(around.settings())
-        return flow_module.login(around, _context()["run_id"], _params())
+        around, run_key = surroundings(flow), _context()["run_id"]
+        with flow_module.noting_login(around, run_key):
+            _warn_of_deaf_alerts(around.settings())
+            return flow_module.login(around, run_key, _params())
 
 
 def get_data_from_omnitron(flow: str, run: int | None) -> list[int]:
@@ -104,7 +105,7 @@ def carry_one(flow: str, member: int, step: str) -> None:
 def report(flow: str, run: int | None) -> dict[str, Any]:
     """Task `report`: the outcome table."""
     with _airflow_errors():
-        done = flow_module.report(_in_run(flow), run)
+        done = flow_module.report(_in_run(flow), run, _failed_tasks())
     counted = {name: done.get(name, {}) for name in ("outcomes", "left_out")}
     _context()["outlet_events"][run_asset(flow)].extra = {"flow": flow, "run": run, **counted}
     return done
@@ -422,11 +423,14 @@ def _again() -> bool:
 
 
 def _failed_tasks() -> list[str]:
-    """The run's failed tasks before the gate; a red post script is a warning, a plan's tasks are told by its row."""
+    """The run's failed tasks before the gate, without those that were not begun because of one.
+
+    A red post script is a warning, a plan's tasks are told by its row.
+    """
     context = _context()
     states = context["ti"].get_task_states(dag_id=context["ti"].dag_id, run_ids=[context["run_id"]])
     found = states.get(context["run_id"], {})
-    failed = sorted(name for name, state in found.items() if state in ("failed", "upstream_failed"))
+    failed = sorted(name for name, state in found.items() if state == "failed")
     return [name for name in failed if not name.startswith(("plan.", "report", "gate"))]
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from include.order_cancel import exact_json
 from include.order_cancel.errors import PlanFailed
 from include.order_cancel.scripts.process import Limits, ScriptProcess, ScriptResult
 from include.order_cancel.trying import Given, Kind, Tried
@@ -127,7 +128,7 @@ async def _problems(path: Path, processes: dict[Limits, ScriptProcess]) -> list[
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        case = json.loads(path.read_text("utf-8"))
+        case = exact_json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise _NoCase(str(error)) from None
     if not isinstance(case, dict) or not isinstance(case.get("expect"), dict):
@@ -159,7 +160,7 @@ def _text(case: dict[str, Any], path: Path) -> str:
     if isinstance(given, list) and given and all(isinstance(line, str) for line in given):
         return "\n".join(given) + "\n"
     if key == "spec" and isinstance(given, list | dict):
-        return json.dumps(given)
+        return exact_json.dumps(given)
     raise _NoCase(f"`{key}` is a text, a list of lines, or {{'file': ...}}")
 
 
@@ -209,4 +210,4 @@ def _same(wanted: Any, found: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)[:2000]
+    return exact_json.dumps(value, ensure_ascii=False)[:2000]

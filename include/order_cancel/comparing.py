@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from include.order_cancel import erp
+from include.order_cancel import erp, exact_json
 from include.order_cancel.errors import PlanFailed
 from include.order_cancel.http import Endpoint
 from include.order_cancel.journal import Journal
@@ -94,7 +93,7 @@ def _change(path: str, before: str | None, after: str | None) -> Change:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    return value if isinstance(value, str) else exact_json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def recent(journal: Journal, flow: str, most: int) -> list[tuple[Row, Any]]:
@@ -104,7 +103,7 @@ def recent(journal: Journal, flow: str, most: int) -> list[tuple[Row, Any]]:
     while wanted is not None and len(found) < most:
         page = search(journal, wanted, PAGE)
         kept = journal.bodies([row.id for row in page.rows], "document")
-        found += [(row, json.loads(kept[row.id].content)) for row in page.rows if row.id in kept]
+        found += [(row, exact_json.loads(kept[row.id].content)) for row in page.rows if row.id in kept]
         wanted = Wanted((flow,), before=page.after) if page.after is not None and kept else None
     return found[:most]
 
@@ -142,5 +141,5 @@ async def request_text(settings: FlowSettings, document: Any, process: ScriptPro
     except PlanFailed as error:
         return f"no request: the plan fails: {error}"
     url = request.url.removeprefix(_NOWHERE.base_url)
-    body = "" if request.body is None else "\n" + _text(json.loads(request.body))
+    body = "" if request.body is None else "\n" + _text(exact_json.loads(request.body.decode()))
     return f"{request.method} {url}{body}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from include.order_cancel import erp as erp_system
+from include.order_cancel import exact_json
 from include.order_cancel.errors import PlanFailed
 from include.order_cancel.fetching import Found, in_words
 from include.order_cancel.http import Endpoint, Request
@@ -209,7 +209,7 @@ class DryRun:
     async def _document(self, taken: Taken) -> tuple[Any, str]:
         """What is prepared, or why the plan is left alone: what this run did not list is looked at first."""
         if taken.document is not None:
-            return json.loads(taken.document), ""
+            return exact_json.loads(taken.document), ""
         document = await self._omnitron.plan(taken.pk)
         if document is None:
             return None, "Omnitron has no such plan any more"

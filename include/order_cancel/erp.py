@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 from yarl import URL
 
+from include.order_cancel import exact_json
 from include.order_cancel.errors import PlanFailed
 from include.order_cancel.http import (
     Answer,
@@ -165,7 +165,7 @@ def reference(answer: Answer, path: str | None) -> str | None:
         return None
     if not found or isinstance(found, bool) or not isinstance(found, str | int | float):
         return None
-    return printable(conceal(str(found).strip(), answer.secrets), 200) or None
+    return printable(conceal(exact_json.as_text(found).strip(), answer.secrets), 200) or None
 
 
 def told(answer: Answer, settings: ErpSettings) -> str:
@@ -375,7 +375,7 @@ def _plain(name: str, value: Any) -> str:
         return value
     if isinstance(value, dict | list):
         raise PlanFailed(f"the field '{printable(name, 100)}' is {_kind(value)}, which a query cannot carry")
-    return json.dumps(value, allow_nan=False)
+    return exact_json.dumps(value, allow_nan=False)
 
 
 def _kind(value: Any) -> str:
@@ -404,4 +404,4 @@ def _lookup_value(name: str, plan: Any, body: Any, key: str) -> str:
     value = at_path({"plan": plan, "body": body}, name)
     if value is None or isinstance(value, dict | list):
         raise ValueError(f"there is no '{name}'")
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else exact_json.dumps(value)

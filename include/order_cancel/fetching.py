@@ -6,7 +6,6 @@ A `Shelf` takes the plans: the journal in a run, `dry_run.Preview` where a run i
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypedDict
 
+from include.order_cancel import exact_json
 from include.order_cancel import omnitron as read
 from include.order_cancel.errors import OrderCancelError, PlanFailed, Problem, SettingsError
 from include.order_cancel.omnitron import BadListing, ListingFailed, Omnitron
@@ -196,7 +196,7 @@ class _Fetching:
         pk = read.shown_number(document, self._pk)
         rows = [row for row in self.shelf.generations(self.run.flow, pk) if row.host == self.run.host]
         body = self.shelf.body(rows[-1].id, "document") if rows else None
-        found = None if body is None else json.loads(body.content)
+        found = None if body is None else exact_json.loads(body.content)
         return found if found is not None and read.same_to_the_line(found, document) else document
 
     # Plans of order transactions

@@ -10,8 +10,8 @@ import logging
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from include.order_cancel.adopting import Inside, OtherOmnitron, check_known, ch
 from include.order_cancel.batch import carry_all
 from include.order_cancel.dry_run import DryRun, Preview
 from include.order_cancel.dry_run import run_of as preview_run
-from include.order_cancel.errors import OrderCancelError, Problem, SettingsError, StopFlow
+from include.order_cancel.errors import JournalDown, OrderCancelError, Problem, SettingsError, StopFlow
 from include.order_cancel.fetching import Found, fetch, in_words
 from include.order_cancel.http import Endpoint, check_endpoint
 from include.order_cancel.journal import ForeignRun, Journal, OnTheWire
@@ -172,6 +172,18 @@ async def _log_in(around: Surroundings, settings: FlowSettings, journal: Journal
         around.endpoint(settings.erp.conn_id), settings.erp, journal, **around.http
     ) as erp:
         await erp.login()
+
+
+@contextmanager
+def noting_login(around: Surroundings, run_key: str) -> Iterator[None]:
+    """Keep for the gate why the login failed, as long as the journal can be reached."""
+    try:
+        yield
+    except OrderCancelError as error:
+        reason = "\n".join(printable(line, 2000) for line in str(error).splitlines())
+        with suppress(OrderCancelError), around.journal() as journal:
+            journal.note_failed_login(around.flow, around.home, run_key, reason)
+        raise
 
 
 # get_data_from_omnitron
@@ -413,13 +425,16 @@ def _work(
 # report and gate
 
 
-def report(around: Surroundings, run_id: int | None) -> dict[str, Any]:
+def report(around: Surroundings, run_id: int | None, failed_tasks: Collection[str] = ()) -> dict[str, Any]:
     """The outcome table, printed and returned: counts by state, the plans that need a look, what was left out.
 
     Raises ForeignRun.
     """
+    if run_id is None and "login" in failed_tasks:
+        log.info("nothing to report: the login failed; the gate says why")
+        return {}
     if run_id is None:
-        log.info("nothing to report: a dry run, or the login failed")
+        log.info("nothing to report: this was a dry run, nothing was sent")
         return {}
     with around.journal() as journal:
         run = _own_run(around, journal, run_id)
@@ -519,20 +534,46 @@ def gate(
     `run_key`: the run's name, for one that the journal does not know.
     """
     reasons = [f"task {name} failed" for name in failed_tasks]
-    with around.journal() as journal:
-        stopped = None
-        try:
-            if run_id is not None:
-                _own_run(around, journal, run_id)
-                stopped = journal.stopped(run_id)
-                reasons += _reasons(journal, run_id, stopped)
-        except ForeignRun as foreign:
-            run_id = None
-            reasons.append(str(foreign))
-        _tell_after_run(around, journal, run_id, run_key, stopped, reasons)
+    try:
+        with around.journal() as journal:
+            reasons = _judged(around, journal, run_id, failed_tasks, run_key)
+    except JournalDown as down:
+        reasons.append(f"the journal is out of reach, so the gate cannot say how the plans ended: {down}")
     if reasons:
         raise GateClosed("\n".join(reasons))
+    if run_id is None:
+        return "this was a dry run: nothing was sent"
     return "all plans of this run are settled, or held by a script's own word"
+
+
+def _judged(
+    around: Surroundings,
+    journal: Journal,
+    run_id: int | None,
+    failed_tasks: Sequence[str],
+    run_key: str | None,
+) -> list[str]:
+    """Why the gate does not open, if so; the notifiers are told."""
+    reasons = [
+        _why_no_login(around, journal, run_key) if name == "login" else f"task {name} failed"
+        for name in failed_tasks
+    ]
+    stopped = None
+    try:
+        if run_id is not None:
+            _own_run(around, journal, run_id)
+            stopped = journal.stopped(run_id)
+            reasons += _reasons(journal, run_id, stopped)
+    except ForeignRun as foreign:
+        run_id = None
+        reasons.append(str(foreign))
+    _tell_after_run(around, journal, run_id, run_key, stopped, reasons)
+    return reasons
+
+
+def _why_no_login(around: Surroundings, journal: Journal, run_key: str | None) -> str:
+    known = None if run_key is None else journal.failed_login(around.flow, around.home, run_key)
+    return f"login failed: {known or 'the journal does not hold why, the log of the task login does'}"
 
 
 def _reasons(journal: Journal, run_id: int, stopped: str | None) -> list[str]:

@@ -34,6 +34,7 @@ from aiohttp.connector import Connection
 from aiohttp.payload import BytesPayload
 from yarl import URL
 
+from include.order_cancel import nesting
 from include.order_cancel.connections import Connector, Stale, check_alive, kept
 from include.order_cancel.errors import OrderCancelError, Problem, SettingsError, StopFlow
 from include.order_cancel.identity import address_problem, host_of, identity_of
@@ -186,13 +187,13 @@ class Answer:
         return printable(mask(self.reason, self.secrets), 60)
 
     def json(self) -> Any:
-        """The body as JSON; of a key that stands twice the last value counts.
+        """The body as JSON; of a key that stands twice the last value counts, see `nesting` for deep ones.
 
         Raises BadAnswer for anything that is not JSON, NaN and Infinity included.
         """
         try:
-            return json.loads(self.text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError):
+            return nesting.loads(self.text, parse_constant=_refuse_constant)
+        except ValueError:
             raise BadAnswer(f"the answer is not JSON: {self.describe()}") from None
 
     @property

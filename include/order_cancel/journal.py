@@ -89,6 +89,7 @@ plans, bodies, events = schema.plans, schema.bodies, schema.events
 runs, members = schema.runs, schema.members
 
 ALIVE_SECONDS = 300.0
+LOGIN_FAILED = "login_failed"  # the kind of a stop that says why a run did not begin
 LEASE_SECONDS = 300.0
 _MAPPING_SECONDS = 120.0
 # What the database says, in part, and what helps.
@@ -1449,6 +1450,18 @@ class Journal:
         with self._writing() as connection:
             connection.execute(delete(schema.stops).where(schema.stops.c.run_id == run_id))
 
+    def note_failed_login(self, flow: str, home: str, run_key: str, reason: str) -> None:
+        """Keep why the login of a run failed last; the journal need not know the run."""
+        with self._writing() as connection:
+            number, now = _number_of_login(flow, home, run_key), self._now(connection)
+            newest = {"reason": _clean(reason), "at": now, "kind": LOGIN_FAILED}
+            new = self._insert_new(schema.stops, or_replace=newest)
+            connection.execute(new, {"run_id": number, **newest})
+
+    def failed_login(self, flow: str, home: str, run_key: str) -> str | None:
+        """Why the login of this run failed, None where nothing is known of it."""
+        return self.stopped(_number_of_login(flow, home, run_key))
+
     # Watching
 
     def succeed(self, run_id: int) -> None:
@@ -1783,6 +1796,12 @@ def _row(found: Any) -> Row:
     attributes: Any = row.attributes
     row.attributes = json.loads(attributes) if attributes != "{}" else {}
     return row
+
+
+def _number_of_login(flow: str, home: str, run_key: str) -> int:
+    """Under which number the stop of a run is kept whose login failed: below 0, where no run has its number."""
+    digest = hashlib.sha256(json.dumps([flow, home, run_key]).encode()).digest()
+    return -1 - (int.from_bytes(digest[:8], "big") >> 1)
 
 
 def _run(found: Any) -> Run:

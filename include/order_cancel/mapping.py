@@ -28,6 +28,7 @@ from pyjolt import (
 from pyjolt._common.functions import FUNCTIONS
 
 from include.order_cancel.errors import MappingFailed
+from include.order_cancel.exact_json import Number
 from include.order_cancel.scripts import strict_json
 
 _SHORT_NAMES: dict[str, type[Transform]] = {
@@ -59,6 +60,8 @@ _MODIFIERS = (ModifyOverwrite, ModifyDefault, ModifyDefine)
 _LEAVES = frozenset({str, int, float, bool, type(None)})
 
 Path = tuple[str, ...]
+# The engine computes with plain floats only. By its own number: a float, which is kept so, and the Number in its place.
+_Numbers = dict[int, tuple[float, Number]]
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ class _Step:
 class CompiledMapping:
     """A checked chain of Jolt operations. Made by `compile_mapping`; holds no state between documents."""
 
-    def __init__(self, steps: list[_Step]) -> None:
-        self._steps = steps
+    def __init__(self, steps: list[_Step], numbers: _Numbers) -> None:
+        self._steps, self._numbers = steps, numbers
         self._chain = Chainr([step.transform for step in steps])
 
     def apply(self, document: Any) -> Any:
@@ -84,7 +87,8 @@ class CompiledMapping:
 
         Raises MappingFailed where a step fails, nothing is produced, or the result is not JSON.
         """
-        plain = _plain_document(document)
+        numbers = self._numbers.copy()
+        plain = _plain_document(document, numbers)
         try:
             result = self._chain.apply(plain)
         except MemoryError:
@@ -94,12 +98,13 @@ class CompiledMapping:
             result = self._run(plain)[-1][1]
         if result is None:
             raise MappingFailed(f"the mapping produced nothing: {self._where_it_vanished(plain)}")
-        _check_result(result)
-        return result
+        return _checked(result, numbers)
 
     def trace(self, document: Any) -> list[tuple[str, Any]]:
         """`(operation, document after it)` for each step, null results included. Raises MappingFailed."""
-        return self._run(_plain_document(document))
+        numbers = self._numbers.copy()
+        seen = self._run(_plain_document(document, numbers))
+        return [(operation, _exact(after, numbers)) for operation, after in seen]
 
     def _run(self, document: Any) -> list[tuple[str, Any]]:
         seen: list[tuple[str, Any]] = []
@@ -120,8 +125,10 @@ def compile_mapping(spec: str | list[Any] | dict[str, Any]) -> CompiledMapping:
 
     Raises MappingFailed with step number, operation and path: `step 1 (shift) at order > items: ...`.
     """
-    entries = _entries(spec)
-    return CompiledMapping([_compile_step(number, entry) for number, entry in enumerate(entries, start=1)])
+    numbers: _Numbers = {}
+    entries = _plain(_entries(spec), numbers)
+    steps = [_compile_step(number, entry) for number, entry in enumerate(entries, start=1)]
+    return CompiledMapping(steps, numbers)
 
 
 def _entries(spec: str | list[Any] | dict[str, Any]) -> list[Any]:
@@ -254,31 +261,51 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _plain_document(document: Any) -> Any:
+def _plain_document(document: Any, numbers: _Numbers) -> Any:
     try:
-        return _plain(document)
+        return _plain(document, numbers)
     except RecursionError:
         raise MappingFailed("the document is nested too deep") from None
 
 
-def _plain(value: Any) -> Any:
-    """The value in the types that a JSON parser yields; the engine ignores or breaks on any other."""
+def _plain(value: Any, numbers: _Numbers) -> Any:
+    """The value in the types that a JSON parser yields; the engine ignores or breaks on any other.
+
+    Which of its floats stands for which Number is added to `numbers`.
+    """
     if type(value) in _LEAVES:
         return value
     if isinstance(value, dict):
         # Leaves and text keys without a call each: a document is mostly those.
         return {
-            (key if type(key) is str else _plain_key(key)): (item if type(item) in _LEAVES else _plain(item))
+            (key if type(key) is str else _plain_key(key)): (
+                item if type(item) in _LEAVES else _plain(item, numbers)
+            )
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, numbers) for item in value]
+    if isinstance(value, Number):
+        plain_float = float(value)
+        numbers[id(plain_float)] = (plain_float, value)
+        return plain_float
     if isinstance(value, Decimal) and value.is_finite():
         return int(value) if value == value.to_integral_value() else float(value)
     for plain in (str, int, float):
         if isinstance(value, plain):
             return plain(value)
     raise MappingFailed(f"the document holds a value of type {type(value).__name__}, which is not JSON")
+
+
+def _exact(value: Any, numbers: _Numbers) -> Any:
+    """The value with each float that the engine handed through as the Number for which it stands."""
+    if not numbers:
+        return value
+    if isinstance(value, dict):
+        return {key: _exact(item, numbers) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_exact(item, numbers) for item in value]
+    return numbers[id(value)][1] if id(value) in numbers else value
 
 
 def _plain_key(key: Any) -> str:
@@ -289,8 +316,12 @@ def _plain_key(key: Any) -> str:
     raise MappingFailed(f"the document holds a key of type {type(key).__name__}, which is not JSON")
 
 
-def _check_result(result: Any) -> None:
+def _checked(result: Any, numbers: _Numbers) -> Any:
     try:
-        strict_json.dumps(result)
+        exact = _exact(result, numbers)
+        strict_json.dumps(exact)
+    except RecursionError:
+        raise MappingFailed("the mapping's result is nested too deep") from None
     except strict_json.NotJson as error:
         raise MappingFailed(f"the mapping's result is not JSON: {error}") from None
+    return exact

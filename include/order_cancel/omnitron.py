@@ -20,6 +20,7 @@ from urllib.parse import quote, urlencode
 
 from yarl import URL
 
+from include.order_cancel import exact_json
 from include.order_cancel.errors import PlanFailed, RetryLater, StopFlow, TokenRefused
 from include.order_cancel.http import (
     Answer,
@@ -780,7 +781,11 @@ def _same(known: Any, shown: Any, left_out: frozenset[str]) -> bool:
         return len(known) == len(shown) and all(_same(one, other, left_out) for one, other in pairs)
     if isinstance(known, dict) != isinstance(shown, dict):
         return id_or_own(known) is not None and id_or_own(known) == id_or_own(shown)
-    return type(known) is type(shown) and bool(known == shown)
+    return _kind(known) is _kind(shown) and bool(known == shown)
+
+
+def _kind(value: Any) -> type:
+    return float if isinstance(value, float) else type(value)
 
 
 def with_query(path: str, params: Mapping[str, str]) -> str:
@@ -795,7 +800,7 @@ def iso(moment: datetime) -> str:
 
 def json_bytes(body: Any) -> bytes:
     """Compact JSON in UTF-8. Raises ValueError (NaN, lone surrogates), TypeError, RecursionError."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return exact_json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def is_whole(value: object) -> TypeGuard[int]:
@@ -843,7 +848,7 @@ def _order(document: Mapping[str, Any]) -> Mapping[str, Any]:
 def _text(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    return str(value).strip() or None
+    return exact_json.as_text(value).strip() or None
 
 
 def _id(value: object) -> str | None:
@@ -862,7 +867,9 @@ def _sum_of_items(document: Mapping[str, Any]) -> str | None:
     if not isinstance(items, list) or not items:
         return None
     try:
-        return str(sum((Decimal(str(item["order_item"]["price"])) for item in items), Decimal(0)))
+        return str(
+            sum((Decimal(exact_json.as_text(item["order_item"]["price"])) for item in items), Decimal(0))
+        )
     except (ArithmeticError, KeyError, TypeError):
         return None
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from include.order_cancel import exact_json
 from include.order_cancel.omnitron import earliest, same_content
 from include.order_cancel.rows import Body, Event, Listed, Move, Relation, Row, Run, State
 
@@ -96,7 +96,7 @@ def _is_other(row: Row, listed: Listed, known: str | None) -> bool:
     """Whether the plan says something else than what was sent."""
     if row.digest == listed.digest:
         return False
-    return known is None or not same_content(json.loads(known), json.loads(listed.document))
+    return known is None or not same_content(exact_json.loads(known), exact_json.loads(listed.document))
 
 
 def _place_open_again(row: Row, listed: Listed, run: Run, known: str | None) -> tuple[str, Move | None]:

@@ -16,7 +16,7 @@ from enum import IntEnum
 from sqlalchemy import Connection, delete, func, select, update
 
 from include.order_cancel import schema
-from include.order_cancel.journal import RESTORES, Journal
+from include.order_cancel.journal import LOGIN_FAILED, RESTORES, Journal
 from include.order_cancel.rows import FINISHED
 from include.order_cancel.settings_model import Retention
 
@@ -62,6 +62,8 @@ def prune_flow(
         connection.execute(
             delete(schema.alerts).where(schema.alerts.c.flow == flow, schema.alerts.c.at < rows_before)
         )
+        old_logins = schema.stops.c.kind == LOGIN_FAILED, schema.stops.c.at < rows_before
+        connection.execute(delete(schema.stops).where(*old_logins))
     return done
 
 

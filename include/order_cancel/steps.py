@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 from yarl import URL
 
 from include.order_cancel import erp as erp_system
+from include.order_cancel import exact_json
 from include.order_cancel.errors import (
     JournalDown,
     LeaseLost,
@@ -30,7 +31,6 @@ from include.order_cancel.errors import (
 )
 from include.order_cancel.http import (
     Answer,
-    BadAnswer,
     NotSent,
     OutcomeUnknown,
     Request,
@@ -813,19 +813,21 @@ async def _judge(plan: Plan, request: Request, answer: Answer, meaning: str) -> 
     """Let the response script say what the answer means; its relation decides. `meaning`: what `classify` says."""
     row, source = plan.row, plan.settings.erp.custom_response_script
     text = source.text if source is not None else DEFAULT_RESPONSE_SCRIPT
-    sent, said = _sent(request), _parsed_answer(answer)
+    sent = _sent(request)
     given = {
         "invokehttp.status.code": str(answer.status),
         "invokehttp.status.message": answer.reason,
         "invokehttp.response.body": answer.text,
         "invokehttp.request.url": answer.url,
         "answer.meaning": meaning,
-        "request_data": json.dumps(sent) if request.body is None else request.body.decode("utf-8", "replace"),
+        "request_data": exact_json.dumps(sent)
+        if request.body is None
+        else request.body.decode("utf-8", "replace"),
     }
     if "rejected_count" in text:
         given["rejected_count"] = await _rejected_count(plan)
     row.attributes.pop("relation", None)
-    result = await _run_script(plan, "response", text, answer.text, given, request=sent, response=said)
+    result = await _run_script(plan, "response", text, None, given, request=sent, response=answer.text)
     if result.refused:
         raise ScriptFailed(
             "the response script chose REL_FAILURE" + (f": {result.reason}" if result.reason else "")
@@ -1063,7 +1065,7 @@ async def post_script(plan: Plan) -> None:
     try:
         request = await _stored_request(plan)
         body = await plan.work.writer.call(plan.work.journal.body, row.id, "response")
-        response = _json_or_text(_kept_answer(plan, body).text) if body is not None else None
+        response = None if body is None else _kept_answer(plan, body).text
         result = await _run_script(plan, "post", source.text, None, request=_sent(request), response=response)
         if result.refused:
             raise ScriptFailed("the post script chose REL_FAILURE")
@@ -1278,7 +1280,7 @@ async def _document(plan: Plan) -> Any:
     if plan.document is None:
         kind = {"script": "script", "mapping": "prepared"}.get(plan.row.progress, "document")
         if kind == "document" and plan.preloaded is not None:
-            plan.document = json.loads(plan.preloaded)
+            plan.document = exact_json.loads(plan.preloaded)
         else:
             plan.document = await plan.stored(kind)
         if plan.document is None:
@@ -1379,17 +1381,10 @@ def _parsed(body: bytes) -> Any:
     return _json_or_text(body.decode("utf-8", "replace")) if body else None
 
 
-def _parsed_answer(answer: Answer) -> Any:
-    try:
-        return answer.json()
-    except BadAnswer:
-        return answer.text
-
-
 def _json_or_text(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return exact_json.loads(text)
+    except (ValueError, RecursionError):
         return text
 
 

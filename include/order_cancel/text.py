@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
+
+from include.order_cancel import exact_json
 
 # Control characters, line separators and bidirectional marks could forge or hide a line.
 _UNPRINTABLE = r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -36,11 +37,11 @@ def in_unicode(text: str) -> str:
 
 def json_text(document: Any) -> str:
     """A parsed document as JSON text for the journal, readable; half a surrogate pair stays an escape."""
-    text = json.dumps(document, ensure_ascii=False)
+    text = exact_json.dumps(document, ensure_ascii=False)
     try:
         text.encode()
     except UnicodeEncodeError:
-        return json.dumps(document)
+        return exact_json.dumps(document)
     return text
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from include.order_cancel import exact_json
 from include.order_cancel.erp import classify
 from include.order_cancel.errors import PlanFailed
 from include.order_cancel.http import Answer
@@ -106,7 +106,7 @@ def answer_attributes(
         "invokehttp.status.message": "OK",
         "invokehttp.response.body": body,
         "invokehttp.request.url": settings.erp.cancellation_api_url,
-        "request_data": "" if request is None else json.dumps(request, ensure_ascii=False),
+        "request_data": "" if request is None else exact_json.dumps(request, ensure_ascii=False),
         **({"rejected_count": "0"} if "rejected_count" in text else {}),
         **given,
     }
@@ -124,6 +124,6 @@ def limits(settings: FlowSettings) -> Limits:
 def json_or_text(text: str) -> Any:
     """An answer's body as scripts get it."""
     try:
-        return json.loads(text)
+        return exact_json.loads(text)
     except (ValueError, RecursionError):
         return text

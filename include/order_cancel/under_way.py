@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from include.order_cancel import erp as erp_system
+from include.order_cancel import exact_json
 from include.order_cancel import omnitron as omnitron_system
 from include.order_cancel.adopting import check_same
 from include.order_cancel.erp import Erp
@@ -323,4 +323,4 @@ class Plan:
     async def stored(self, kind: str) -> Any:
         """The newest body of this kind, parsed. None where there is none."""
         body = await self.work.writer.call(self.work.journal.body, self.row.id, kind)
-        return None if body is None else json.loads(body.content)
+        return None if body is None else exact_json.loads(body.content)

@@ -6,13 +6,13 @@ as the user.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, Literal
 
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from include.order_cancel import exact_json
 from include.order_cancel.adopting import Naming, adopt, keep_apart
 from include.order_cancel.errors import OrderCancelError
 from include.order_cancel.http import check_endpoint
@@ -108,8 +108,8 @@ def _content(journal: Journal, row: Row, edited: str) -> str:
     try:
         document = strict_json.loads(edited)
         last = journal.body(row.id, "request")
-        original = json.loads(last.content) if last is not None and last.content else None
-        return json.dumps(restored(document, original), ensure_ascii=False, allow_nan=False)
+        original = exact_json.loads(last.content) if last is not None and last.content else None
+        return exact_json.dumps(restored(document, original), ensure_ascii=False, allow_nan=False)
     except StillHidden as error:
         raise HTTPException(422, str(error)) from None
     except (ValueError, RecursionError) as error:

@@ -6,11 +6,11 @@ Personal data are told by the names under which they stand, by the values that s
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from include.order_cancel import exact_json
 from include.order_cancel.cli.hiding import url_without_secrets, without_secrets
 from include.order_cancel.rows import Body
 from include.order_cancel.secrecy import HIDDEN
@@ -72,7 +72,7 @@ class Veil:
     def content(self, body: Body) -> Any:
         """A body as JSON where it is JSON; other text is not shown veiled, since no names tell what it holds."""
         try:
-            return self.value(json.loads(body.content))
+            return self.value(exact_json.loads(body.content))
         except (ValueError, RecursionError):
             return (
                 body.content
@@ -134,7 +134,7 @@ def _unchanged(edited: Any, original: Any) -> bool:
         )
     if isinstance(edited, list) and isinstance(original, list):
         return len(edited) == len(original) and all(map(_unchanged, edited, original))
-    return json.dumps(edited) == json.dumps(original)
+    return exact_json.dumps(edited) == exact_json.dumps(original)
 
 
 def _personal_values(value: Any, under: bool = False) -> Iterator[str]:

@@ -18,6 +18,7 @@ from fastapi import HTTPException, Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from include.order_cancel import exact_json
 from include.order_cancel.settings import DAG_PREFIX
 from include.order_cancel_page.door import Right
 from include.order_cancel_page.rights import needs, person_of, router
@@ -134,7 +135,7 @@ def pretty(value: Any) -> str:
 
 def pretty_json(value: Any) -> str:
     """JSON with indents."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return exact_json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def dag_id(flow: str) -> str:

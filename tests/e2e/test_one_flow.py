@@ -131,6 +131,9 @@ def test_a_failed_login_makes_the_run_red_and_says_why(places: dict[str, Place])
     assert "refused" in log
     assert "wrong" not in log
     assert place.instance(run, "gate")["state"] == "failed"
+    gate = place.log(run, "gate")
+    assert "login failed: Omnitron login" in gate
+    assert "get_data_from_omnitron failed" not in gate
 
 
 @pytest.mark.thorough
@@ -140,9 +143,10 @@ def test_a_broken_flow_keeps_its_dag_and_lists_every_problem(places: dict[str, P
     run, ended = place.run()
 
     assert ended == "failed"
-    log = place.log(run, "login")
+    log, gate = place.log(run, "login"), place.log(run, "gate")
     for path in ("omnitron.cancel_status", "omnitron.channel_type", "erp"):
         assert path in log
+        assert path in gate
     assert "did you mean 'waiting'" in log
 
 

@@ -263,6 +263,19 @@ def test_an_edited_request_has_a_new_key_and_its_editor(site: Site, page_journal
     assert ("request edited", "editor: typo") in [(e.what, e.detail) for e in page_journal.journey(row.id)[0]]
 
 
+def test_an_edited_request_keeps_its_numbers_as_they_are_written(site: Site, page_journal: Journal) -> None:
+    row = a_plan(page_journal, State.FAILED)
+    edited = '{"AD1": "Z", "amount": 12345678901234567.89, "rate": 1.10, "password": "***", "far": 1E400}'
+    assert site.post(f"{path_of(row)}/request", {"content": edited, "reason": "typo"}).status_code == 200
+
+    body = page_journal.body(row.id, "request")
+    assert body is not None
+    assert body.content == edited.replace("***", "hunter2")
+    shown = site.get(path_of(row), "editor").text
+    for literal in ("12345678901234567.89", "1.10", "1E400"):
+        assert literal in shown
+
+
 @pytest.mark.parametrize("outcome", ["unknown", "not_done", ""])
 def test_without_a_definite_refusal_an_edit_wants_the_risk_named(
     site: Site, page_journal: Journal, outcome: str

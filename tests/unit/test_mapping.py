@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from include.order_cancel import exact_json
 from include.order_cancel.errors import MappingFailed
 from include.order_cancel.mapping import compile_mapping
 from tests.shares import examples
@@ -199,3 +200,40 @@ def test_no_text_gives_anything_but_a_mapping_or_a_mapping_failure(text: str) ->
         said = bool(str(error))
 
     assert said
+
+
+@pytest.mark.parametrize(
+    ("operation", "spec", "written"),
+    [
+        ("shift", {"a": "b", "list": {"*": "l[&]"}}, '{"b": 1.10, "l": [1E400, 1e-5]}'),
+        ("default", {"rate": 0}, '{"a": 1.10, "list": [1E400, 1e-5], "rate": 0}'),
+        ("remove", {"list": ""}, '{"a": 1.10}'),
+        ("modify-overwrite-beta", {"a": "=toDouble(@(1,a))", "list": "=size"}, '{"a": 1.10, "list": 2}'),
+        ("modify-overwrite-beta", {"list": "=lastElement"}, '{"a": 1.10, "list": 1e-5}'),
+        ("modify-overwrite-beta", {"list": "=doubleSum(@(1,a),@(1,a))"}, '{"a": 1.10, "list": 2.2}'),
+        ("modify-overwrite-beta", {"list": "=concat(@(1,a),' EUR')"}, '{"a": 1.10, "list": "1.1 EUR"}'),
+    ],
+)
+def test_only_a_number_that_is_computed_is_written_anew(operation: str, spec: Any, written: str) -> None:
+    document = exact_json.loads('{"a": 1.10, "list": [1E400, 1e-5]}')
+    mapping = compile_mapping([{"operation": operation, "spec": spec}])
+
+    assert exact_json.dumps(mapping.apply(document)) == written
+    assert exact_json.dumps(mapping.trace(document)[0][1]) == written
+
+
+def test_a_number_in_the_mapping_is_written_as_it_stands_there() -> None:
+    mapping = compile_mapping(
+        '{"operation": "default", "spec": {"rate": 1.10, "more": 12345678901234567.89}}'
+    )
+
+    assert exact_json.dumps(mapping.apply({})) == '{"rate": 1.10, "more": 12345678901234567.89}'
+
+
+def test_a_result_with_a_number_computed_beyond_all_bounds_is_refused() -> None:
+    mapping = compile_mapping(
+        [{"operation": "modify-overwrite-beta", "spec": {"a": "=doubleSum(@(1,b),@(1,b))"}}]
+    )
+
+    with pytest.raises(MappingFailed, match="a: inf is not a JSON number"):
+        mapping.apply(exact_json.loads('{"b": 1E400}'))

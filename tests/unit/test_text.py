@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from include.order_cancel import exact_json
 from include.order_cancel.cli.output import pretty
 from include.order_cancel.fields import shown
 from include.order_cancel.text import UNPRINTABLE, printable
@@ -63,3 +64,9 @@ def test_printed_json_says_the_same_and_moves_no_cursor(forger: str) -> None:
 
     assert json.loads(text) == {f"name{forger}": [forger, 1]}
     assert not UNPRINTABLE.search(text.replace("\n", ""))
+
+
+def test_printed_json_has_numbers_as_they_came() -> None:
+    text = '{\n  "amount": 12345678901234567.89,\n  "rate": 1.10\n}'
+
+    assert pretty(exact_json.loads(text)) == text

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 import re
 from datetime import UTC, datetime
 from typing import Any
 
-from include.order_cancel import params
+from include.order_cancel import exact_json, params
 from include.order_cancel.cli import places
 from include.order_cancel.cli.hiding import url_without_secrets, without_secrets
 from include.order_cancel.cli.output import (
@@ -196,7 +195,7 @@ def _body(body: Body) -> str:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else exact_json.dumps(value, ensure_ascii=False)
 
 
 def _meta(body: Body) -> dict[str, Any]:
@@ -206,7 +205,7 @@ def _meta(body: Body) -> dict[str, Any]:
 
 def _content(body: Body) -> Any:
     try:
-        return without_secrets(json.loads(body.content))
+        return without_secrets(exact_json.loads(body.content))
     except (ValueError, RecursionError):
         return body.content
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import getpass
-import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from include.order_cancel import exact_json
 from include.order_cancel.errors import OrderCancelError
 from include.order_cancel.text import printable, printable_json
 
@@ -61,7 +61,7 @@ def counted(number: int, noun: str) -> str:
 
 def pretty(value: Any) -> str:
     """JSON for people and programs alike. Letters of all languages stay as they are."""
-    return printable_json(json.dumps(value, indent=2, ensure_ascii=False))
+    return printable_json(exact_json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def person() -> str:

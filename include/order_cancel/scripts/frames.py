@@ -6,6 +6,8 @@ import json
 import struct
 from typing import Any
 
+from include.order_cancel import exact_json
+
 LENGTHS = struct.Struct(">II")
 # The id of the first frame that a started process sends.
 READY = "ready"
@@ -13,7 +15,6 @@ MAX_HEADER = 16 * 1024 * 1024
 MAX_BODY = 1024 * 1024 * 1024
 _SMALL = 64 * 1024
 _ENCODER = json.JSONEncoder()
-_DECODER = json.JSONDecoder()
 
 
 class BrokenFrame(Exception):
@@ -22,7 +23,7 @@ class BrokenFrame(Exception):
 
 def pack(header: dict[str, Any], body: bytes = b"") -> list[bytes]:
     """The parts of a frame, in order. Surrogates travel as escapes, so any text does."""
-    text = _ENCODER.encode(header).encode("ascii")
+    text = exact_json.encoded(header, _ENCODER).encode("ascii")
     start = LENGTHS.pack(len(text), len(body)) + text
     return [start + body] if len(body) < _SMALL else [start, body]
 
@@ -38,7 +39,7 @@ def lengths(prefix: bytes | bytearray) -> tuple[int, int]:
 def unpack_header(text: bytes | bytearray) -> dict[str, Any]:
     """The header. Raises BrokenFrame where it is not a JSON object."""
     try:
-        header = _DECODER.decode(text.decode("ascii"))
+        header = exact_json.loads(text.decode("ascii"))
     except (ValueError, RecursionError):
         raise BrokenFrame("a header that is not JSON") from None
     if not isinstance(header, dict):

@@ -1,6 +1,7 @@
 """JSON without the liberties of Python's module: no NaN, no Infinity, no text that UTF-8 cannot carry.
 
-How deep a document may be nested and what is said of a bad one are the same in every Python.
+How deep a document may be nested and what is said of a bad one are the same in every Python. Numbers stay as they
+were written, see `exact_json`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import math
 import re
 from typing import Any
 
+from include.order_cancel import exact_json
+
 MAX_DEPTH = 200  # levels; low enough that whatever walks a document by recursion comes to its end
 TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 _TOO_LONG = "a number of thousands of digits"
-_TEXT_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
+TEXT_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 
 
 class NotJson(ValueError):
@@ -47,7 +50,7 @@ def loads(text: str | bytes) -> Any:
 def dumps(value: Any) -> bytes:
     """The value as UTF-8 JSON. Raises NotJson with the dotted path of what cannot be written."""
     try:
-        text = _ENCODER.encode(value)
+        text = exact_json.encoded(value, _ENCODER)
         encoded = text.encode("utf-8")
     except RecursionError:
         raise NotJson(f"{TOO_DEEP}, or holding itself") from None
@@ -63,7 +66,7 @@ def is_too_deep(text: str) -> bool:
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return False
     depth = 0
-    for found in _TEXT_OR_BRACKET.finditer(text):
+    for found in TEXT_OR_BRACKET.finditer(text):
         if found[0] in "[{":
             depth += 1
             if depth > MAX_DEPTH:
@@ -95,15 +98,8 @@ def _refuse_constant(word: str) -> Any:
     raise NotJson(f"{word} is not a JSON number")
 
 
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise NotJson(f"{digits[:40]} is too large a number")
-    return number
-
-
 # Made once: quicker than json.loads and json.dumps, and whatever a script does to those does not matter.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=exact_json.number)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
@@ -118,7 +114,7 @@ def _culprit(value: Any, path: str, depth: int = 0) -> str | None:
         return next((found for found in parts if found), None)
     if isinstance(value, str):
         return f"{_at(path)}text with half a surrogate pair" if _has_lone_surrogate(value) else None
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not (isinstance(value, exact_json.Number) or math.isfinite(value)):
         return f"{_at(path)}{float(value)!r} is not a JSON number"
     if value is None or isinstance(value, bool | int | float):
         return None

@@ -19,6 +19,7 @@ from include.order_cancel.scripts.guard import MEGABYTE, memory_in_use
 _ALWAYS = (
     "builtins", "json", "json.decoder", "json.encoder", "os", "posixpath", "io", "re", "time", "decimal",
     "include.order_cancel.errors",
+    "include.order_cancel.exact_json",
     "include.order_cancel.scripts.contract",
     "include.order_cancel.scripts.reading",
     "include.order_cancel.scripts.runner",

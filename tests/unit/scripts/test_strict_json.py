@@ -38,7 +38,6 @@ def test_what_json_cannot_hold_is_refused_with_its_path(value: Any, place: str) 
     [
         ("[1, NaN]", "NaN is not a JSON number"),
         ("-Infinity", "-Infinity is not a JSON number"),
-        ("[1e999]", "1e999 is too large a number"),
         ('{"a": "\\ud83d"}', "a: text with half a surrogate pair"),
         ("{", "line 1 column 2: Expecting property name enclosed in double quotes"),
         ("1" * 5000, "a number of thousands of digits"),
