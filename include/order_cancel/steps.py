@@ -1339,15 +1339,15 @@ async def _run_script(
             kind, text, document, before, request=request, response=response
         )
     except ScriptRunFailed as error:
-        plan.row.attributes.update(_shown(plan, _without(given, error.attributes)))
+        plan.row.attributes.update(_as_kept(plan, _without(given, error.attributes)))
         _log_lines(plan, error.log)
         raise ScriptFailed(mask_cut(str(error), plan.secrets, CUT)) from None
-    plan.row.attributes = _shown(plan, _without(given, result.attributes))
+    plan.row.attributes = _as_kept(plan, _without(given, result.attributes))
     _log_lines(plan, result.log)
     return replace(result, reason=plan.masked(result.reason or ""))
 
 
-def _shown(plan: Plan, attributes: Mapping[str, str]) -> dict[str, str]:
+def _as_kept(plan: Plan, attributes: Mapping[str, str]) -> dict[str, str]:
     """What a script set, as the journal keeps it."""
     if not plan.secrets:
         return dict(attributes)
