@@ -257,7 +257,7 @@ class Omnitron:
         told = f"plan {_named(pk)}"
         answer = await self._of_plan(self._request("GET", _filled(self.profile.plan.path, pk=pk)), told)
         if answer.status == 404 and answer.is_json:
-            await self._check_own_word("plan", pk, self.profile.plans.path, self.profile.plan.path)
+            await self._check_own_word("plan", pk, self.profile.plans, self.profile.plan.path)
             return None
         document = self._json_of(answer, f"{told} cannot be read")
         if not isinstance(document, dict) or self.number_of(document) != str(pk).strip():
@@ -309,7 +309,7 @@ class Omnitron:
             document = answer.json()
             if answer.status == 404 and answer.is_json:
                 await self._check_own_word(
-                    "order transaction", pk, self.profile.transactions.path, self.profile.mappings.path
+                    "order transaction", pk, self.profile.transactions, self.profile.mappings.path
                 )
                 raise TransactionGone(f"Omnitron has no order transaction {_named(pk)}")
         except PlanFailed as error:
@@ -335,7 +335,9 @@ class Omnitron:
             raise PlanFailed(f"Omnitron refused {told}: {answer.describe()}")
         return answer
 
-    async def _check_own_word(self, what: str, pk: object, list_path: str, one_path: str) -> None:
+    async def _check_own_word(
+        self, what: str, pk: object, names: Plans | Transactions, one_path: str
+    ) -> None:
         """Make sure that a 404 in JSON for one thing is Omnitron's own: a gateway may know no such path.
 
         Another thing, which Omnitron's own list shows, is asked for in the same way; where that is answered, the path
@@ -346,7 +348,7 @@ class Omnitron:
         mend = "is the path wrong, or does a gateway in between answer? It is asked again by the next run"
         other = self._controls.pop(what, asked)
         if other == asked:
-            shown = await self._shown_first(list_path, told)
+            shown = await self._shown_first(names, told)
             if asked in shown:
                 raise PlanFailed(f"{told}, though its own list shows it: {mend}")
             if not shown:
@@ -358,13 +360,13 @@ class Omnitron:
             raise PlanFailed(f"{told}, and {also} to {what} {_named(other)} that its own list shows: {mend}")
         self._controls[what] = other
 
-    async def _shown_first(self, list_path: str, told: str) -> list[str]:
+    async def _shown_first(self, names: Plans | Transactions, told: str) -> list[str]:
         """The numbers on the shortest first page of a list, whatever their status. Raises PlanFailed."""
         unread = f"{told}, and its list cannot be read to see whether it knows others"
-        request = self._request("GET", with_query(list_path, {self.profile.plans.limit: "1"}))
+        request = self._request("GET", with_query(names.path, {self.profile.plans.limit: "1"}))
         document = self._json_of(await self._of_plan(request, unread), unread)
         rows = document.get("results") if isinstance(document, dict) else document
-        numbers = [pk for row in rows if (pk := pk_of(row))] if isinstance(rows, list) else []
+        numbers = [pk for row in rows if (pk := pk_of(row, names.pk))] if isinstance(rows, list) else []
         if not isinstance(rows, list) or (rows and not numbers):
             raise PlanFailed(f"{unread}: the answer is no list")
         return numbers

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from include.order_cancel.journal import Journal
+from include.simulator import plans
 from include.simulator.wire import Answer, Request, answer
 from tests.harness import Flow, Outcome
-from tests.integration.conftest import MakeFlow
+from tests.integration.conftest import SEED, MakeFlow
+from tests.integration.test_listings import KEYED, Changed, keyed_by_id
 from tests.integration.test_order_transactions import a_flow, codes, documents, returns
 
 LIST = "/api/v1/cancellation_plans/"
@@ -115,6 +117,19 @@ def test_the_error_names_both_plans_and_what_may_be_wrong(make_flow: MakeFlow) -
         "Omnitron answers 404 to plan 5002, and also to plan 5001 that its own list shows: is the path wrong, or does "
         "a gateway in between answer?"
     )
+
+
+def test_the_control_question_reads_numbers_where_the_profile_says(make_flow: MakeFlow, clock: Clock) -> None:
+    omnitron = Changed(plans(SEED, 2), change=keyed_by_id)
+    flow = make_flow(omnitron=omnitron, omnitron__api=KEYED)
+    refused_once(flow, 5001)
+    omnitron.remove(5001)
+
+    flow.run(retry_only=True)
+    clock.ahead += 1000
+    outcome = flow.run(retry_only=True)
+
+    assert (flow.state(5001), outcome.gate) == ("left", "open")
 
 
 def test_a_404_for_a_plan_that_the_list_shows_is_no_absence(make_flow: MakeFlow, clock: Clock) -> None:
