@@ -121,7 +121,8 @@ def test_the_error_names_both_plans_and_what_may_be_wrong(make_flow: MakeFlow) -
 
 def test_the_control_question_reads_numbers_where_the_profile_says(make_flow: MakeFlow, clock: Clock) -> None:
     omnitron = Changed(plans(SEED, 2), change=keyed_by_id)
-    flow = make_flow(omnitron=omnitron, omnitron__api=KEYED)
+    mapping = [{"operation": "shift", "spec": {"id": "pk"}}]  # by which the simulated ERP knows its plan
+    flow = make_flow(omnitron=omnitron, omnitron__api=KEYED, mapping=mapping)
     refused_once(flow, 5001)
     omnitron.remove(5001)
 
