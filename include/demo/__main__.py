@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -177,13 +178,21 @@ def demo(place: Place, once: bool) -> int:
     check_ports(place)
     settings = read_airflow_settings(ROOT / "airflow_settings.yaml", place)
     wanted = expected()
+    home = place.directory / "airflow"
+    if home.exists():
+        say(
+            f"begins anew: what an earlier demo left in {place.directory} is deleted, flows and settings made on the "
+            "page too; another DEMO_DIR keeps it"
+        )
     server = AirflowServer(
-        place.directory / "airflow",
+        home,
         port=place.ui,
         connections=settings.connections,
         variables=settings.variables,
         say=say,
     )
+    environment = place.directory / "env"
+    write_environment(environment, server.environment)
     with simulators(place) as urls, server, undisturbed_end():
         say(f"Airflow answers on {server.url}, login {LOGIN} / {PASSWORD}")
         found = outcomes(server, run_flows(server, list(wanted)), urls)
@@ -191,7 +200,7 @@ def demo(place: Place, once: bool) -> int:
         wrong = [text for outcome in found for text in differences(wanted[outcome.flow], outcome)]
         report(wrong, wanted)
         if not once:
-            stay(server)
+            stay(server, environment)
         say("stopping")
     say("stopped; nothing is left running")
     return 1 if wrong else 0
@@ -204,9 +213,23 @@ def report(wrong: Sequence[str], wanted: dict[str, Any]) -> None:
     print("Otherwise than expected:\n  " + "\n  ".join(wrong) if wrong else "All plans went as expected.")
 
 
-def stay(server: AirflowServer) -> None:
+def write_environment(file: Path, environment: Mapping[str, str]) -> None:
+    """What the command line needs to reach the demo's Airflow, as a shell reads it; for its owner only."""
+    named = {name: value for name, value in environment.items() if name.startswith(("AIRFLOW", "PYTHONPATH"))}
+    lines = [f"{name}={shlex.quote(value)}" for name, value in sorted(named.items())]
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600), "w") as opened:
+        opened.write("\n".join(lines) + "\n")
+
+
+def stay(server: AirflowServer, environment: Path) -> None:
     """Keep everything up until a signal comes; raises AirflowError when a part of Airflow ends."""
     print(f"\nAirflow's UI: {server.url}   login: {LOGIN}   password: {PASSWORD}")
+    print("The command line in another terminal, from the repository's root:")
+    load = f"set -a; . {shlex.quote(str(environment))}; set +a"
+    print(
+        f"  {load}; {shlex.quote(sys.executable)} -m include.order_cancel plans --flow {next(iter(expected()))}"
+    )
     print("Ctrl-C ends everything.", flush=True)
     try:
         while True:

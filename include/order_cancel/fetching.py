@@ -19,7 +19,7 @@ from include.order_cancel.errors import OrderCancelError, PlanFailed, Problem, S
 from include.order_cancel.omnitron import BadListing, ListingFailed, Omnitron
 from include.order_cancel.params import Params, moment
 from include.order_cancel.paths import at_path
-from include.order_cancel.placing import Placing
+from include.order_cancel.placing import Placing, taken_before
 from include.order_cancel.rows import Body, Listed, Row, Run, State
 from include.order_cancel.settings import FlowSettings
 from include.order_cancel.text import json_text, printable
@@ -169,6 +169,8 @@ class _Fetching:
 
     async def by_number(self, params: Params) -> Found:
         named = [*params.plan_ids, *params.resend_ids]
+        for pk in params.resend_ids:
+            self._warn_of_taken(pk)
         left = self.shelf.begin_generations(self.run, params.resend_ids, "asked for by resend_ids")
         for pk in left:
             log.warning("plan %s is not finished: no new generation of it", printable(pk, 60))
@@ -176,6 +178,11 @@ class _Fetching:
         begun = set(params.resend_ids) - set(left)  # sent whatever Omnitron shows them as
         not_kept = [said for pk in named if pk not in begun and (said := await self._named(pk))]
         return Found(self.counts | opened, not_kept)  # the same plans, as far as Omnitron shows them
+
+    def _warn_of_taken(self, pk: str) -> None:
+        rows = [row for row in self.shelf.generations(self.run.flow, pk) if row.host == self.run.host]
+        if rows and (taken := taken_before(rows[-1])):
+            log.warning("plan %s is sent anew, though %s", printable(pk, 60), taken)
 
     async def _named(self, pk: str) -> str | None:
         """Take a plan that a person named; why not, where Omnitron does not know it or it does not fit."""

@@ -40,6 +40,7 @@ from sqlalchemy import (
     make_url,
     or_,
     select,
+    union,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -1250,6 +1251,12 @@ class Journal:
         if not found:
             raise OrderCancelError(f"the journal knows no row {plan_id}")
         return found[0]
+
+    def flows(self) -> list[str]:
+        """The names of the flows that the journal knows, by their plans or runs."""
+        names = union(select(plans.c.flow), select(runs.c.flow))
+        with self._reading() as connection:
+            return sorted(connection.execute(names).scalars())
 
     def generations(self, flow: str, pk: str) -> list[Row]:
         """Every generation of a plan in a flow, the oldest first."""

@@ -37,6 +37,22 @@ class Placing:
     named: bool = False
 
 
+def taken_before(row: Row) -> str:
+    """What a person must know who lets a dead plan be sent anew: the ERP may have it. Empty where it has not.
+
+    Unlike a finished plan, a dead one does not look as if it had been booked.
+    """
+    if row.state is not State.DEAD or row.outcome not in ("accepted", "unknown"):
+        return ""
+    reference = f" under {row.erp_reference}" if row.erp_reference else ""
+    taken = f"the ERP has taken it{reference}" if row.outcome == "accepted" else "the ERP may have taken it"
+    return (
+        f"{taken}, and would book it a second time: only what follows its answer had failed. Where that is not meant, "
+        "`dismiss` the new generation before the next run. A dead plan is tried on, without a second booking, by the "
+        "Param plan_ids"
+    )
+
+
 def possibly_sent(listed: Listed, before: datetime | None) -> bool:
     """Whether a plan that the journal does not know may have been sent under one that was lost.
 

@@ -556,7 +556,7 @@ class FlowSettings(_Section):
         ge=0,
         le=1000,
         title="Fan-out",
-        description="Up to so many plans get tasks of their own; 0: none do.",
+        description="Up to so many plans get tasks of their own; 0: all go to bulk, up to 50 that fail there get some.",
     )
     lots: int = Field(
         default=4,

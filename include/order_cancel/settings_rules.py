@@ -274,11 +274,19 @@ def _doubtful_in_erp(erp: ErpSettings) -> Iterator[Problem]:
         yield Problem("erp.lookup.url", "seems to hold a secret, which everyone who sees the settings sees")
 
 
-def overlaps(flows: Mapping[str, FlowSettings]) -> list[str]:
-    """Each pair of flows that would both send the same plan, in words."""
+def overlaps(flows: Mapping[str, FlowSettings], systems: Mapping[str, str] | None = None) -> list[str]:
+    """Each pair of flows that would both send the same plan, in words.
+
+    `systems`: what the journal calls the Omnitron that a Connection leads to, where that is known.
+    """
+    known = systems or {}
     pairs = combinations(sorted(flows.items()), 2)
     return [
-        words for (a, one), (b, other) in pairs if (words := _overlap(a, one.omnitron, b, other.omnitron))
+        words
+        for (a, one), (b, other) in pairs
+        if known.get(one.omnitron.conn_id, one.omnitron.conn_id)
+        == known.get(other.omnitron.conn_id, other.omnitron.conn_id)
+        and (words := _overlap(a, one.omnitron, b, other.omnitron))
     ]
 
 
@@ -286,19 +294,31 @@ def _overlap(a: str, one: OmnitronSettings, b: str, other: OmnitronSettings) -> 
     types = {one.cancel_type, other.cancel_type} - {"all"}
     channels = set(one.channel_ids) & set(other.channel_ids) or {*one.channel_ids, *other.channel_ids}
     apart = one.channel_ids and other.channel_ids and not set(one.channel_ids) & set(other.channel_ids)
-    same_list = (one.conn_id, one.channel_type, _listed(one)) == (
-        other.conn_id,
-        other.channel_type,
-        _listed(other),
-    )
-    if not same_list or len(types) > 1 or apart or _told_apart(one, other):
+    if one.channel_type != other.channel_type or len(types) > 1 or apart or _told_apart(one, other):
         return None
     kind = f"{types.pop()} plans" if types else "plans"
     where = f"channels {', '.join(map(str, sorted(channels)))}" if channels else "all channels"
-    return (
-        f"flows '{a}' and '{b}' both take {_listed(one)} {kind} of channel type '{one.channel_type}' "
-        f"in {where} from Connection '{one.conn_id}'; such a plan would be sent by each"
+    of = f"{kind} of channel type '{one.channel_type}' in {where}"
+    conn_ids = sorted({one.conn_id, other.conn_id})
+    source = " and ".join(f"'{conn_id}'" for conn_id in conn_ids)
+    source = (
+        f"Connection{'s' if len(conn_ids) > 1 else ''} {source}{', one system' if len(conn_ids) > 1 else ''}"
     )
+    if _listed(one) == _listed(other):
+        return f"flows '{a}' and '{b}' both take {_listed(one)} {of} from {source}; such a plan would be sent by each"
+    for first, giving, second, taking in ((a, one, b, other), (b, other, a, one)):
+        if _written(giving) == _listed(taking):
+            return (
+                f"flow '{first}' gives its plans the status {_listed(taking)}, in which flow '{second}' takes {of} "
+                f"from {source}; such a plan would be sent by each, one after the other"
+            )
+    return None
+
+
+def _written(omnitron: OmnitronSettings) -> str | None:
+    """The status that the flow gives its plans, None where it writes none."""
+    writes = omnitron.cancel_status not in ("completed", "order_transaction", omnitron.next_state)
+    return omnitron.next_state if writes else None
 
 
 def _listed(omnitron: OmnitronSettings) -> str:

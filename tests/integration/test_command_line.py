@@ -20,10 +20,12 @@ import pytest
 
 from include.order_cancel import schema
 from include.order_cancel.__main__ import main
+from include.order_cancel.cli import places
 from include.order_cancel.cli.hiding import url_without_secrets, without_secrets
 from include.order_cancel.cli.looking import pk_value
 from include.order_cancel.journal import Journal
 from include.order_cancel.rows import Body, Event, Move, Row, State
+from include.order_cancel.settings import load, overlaps
 from include.simulator import ErpSimulator, OmnitronSimulator, plans, running, transactions
 from include.simulator.wire import Answer, Request, dump
 from tests.harness import Flow, settings
@@ -184,10 +186,48 @@ def test_the_table_of_plans_is_aligned_with_times_in_utc(flow: Flow, run: Comman
 
 
 def test_a_flow_without_plans_is_told(flow: Flow, run: Command) -> None:
-    with flow.journal():
-        found = run("plans", "--state", "dead")
+    flow.run()
+
+    found = run("plans", "--state", "dead")
 
     assert (found.code, found.out) == (0, "the journal holds no plans of flow cancels in state dead\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plans",),
+        ("plan", "5001"),
+        ("resolve", "5001", "--arrived"),
+        ("resend", "5001", "--reason", "asked for"),
+        ("dismiss", "5001", "--reason", "asked for"),
+        ("adopt", "--from", "old.example", "--to", "https://new.example"),
+        ("export", "--from", "2025-01-01", "--to", "2026-01-01"),
+        ("restored",),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_flow_that_is_nowhere_is_a_failure_that_names_those_that_are(
+    flow: Flow, bare: Command, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(places, "_has_settings", lambda name: False)
+    flow.run()
+
+    found = bare(*command, "--flow", "cancel", "--journal", flow.journal_url)
+
+    assert (found.code, found.out) == (1, "")
+    assert "there is no flow 'cancel'" in found.err
+    assert "flows of the journal: cancels" in found.err
+
+
+def test_a_flow_that_has_settings_is_known_to_a_new_journal(
+    flow: Flow, run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_has_settings", lambda name: name == "cancels")
+    with flow.journal():
+        found = run("restored")
+
+    assert found.code == 0
 
 
 def test_the_newest_generation_is_shown_and_all_of_them_on_demand(flow: Flow, run: Command) -> None:
@@ -426,6 +466,28 @@ def test_a_resent_plan_goes_to_the_erp_with_a_new_key(flow: Flow, run: Command) 
     assert flow.states()["5001"] == "done"
 
 
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        ("accepted", "WARNING: the ERP has taken it under C-1, and would book it a second time"),
+        ("unknown", "WARNING: the ERP may have taken it under C-1, and would book it a second time"),
+        ("refused", ""),
+        ("", ""),
+    ],
+)
+def test_who_resends_a_dead_plan_that_the_erp_may_have_is_told(
+    flow: Flow, run: Command, outcome: str, told: str
+) -> None:
+    flow.run()
+    change(flow, "5001", state=State.DEAD, outcome=outcome, erp_reference="C-1")
+
+    found = run("resend", "5001", "--reason", "asked for")
+
+    assert found.code == 0
+    assert ("WARNING" in found.out) == bool(told)
+    assert told in found.out
+
+
 def test_a_plan_that_is_not_over_is_not_resent(flow: Flow, run: Command) -> None:
     in_doubt(flow)
 
@@ -638,6 +700,46 @@ def test_flows_that_overlap_are_told(bare: Command, tmp_path: Path) -> None:
 
     assert found.code == 0
     assert "overlap: flows 'again' and 'cancels' both take waiting plans" in found.out
+
+
+def test_a_chain_of_flows_is_told(bare: Command, tmp_path: Path) -> None:
+    first = settings(omnitron__next_state="completed")
+    then = settings(
+        omnitron__cancel_status="completed",
+        omnitron__next_state=None,
+        omnitron__start_from="2025-01-01T00:00:00Z",
+    )
+    files = [written(tmp_path, "first.json", first), written(tmp_path, "then.json", then)]
+
+    found = bare("validate", "--file", files[0], "--file", files[1])
+
+    assert found.code == 0
+    assert (
+        "overlap: flow 'first' gives its plans the status completed, in which flow 'then' takes plans of channel type "
+        "'sales_channel' in all channels from Connection 'omnitron'; such a plan would be sent by each"
+        in found.out
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"omnitron__conn_id": "omnitron2"}, True),
+        ({"omnitron__conn_id": "elsewhere"}, False),
+        ({"omnitron__channel_type": "shop"}, False),
+    ],
+    ids=["another name", "another system", "another channel type"],
+)
+def test_flows_that_meet_by_two_connections_to_one_omnitron_are_told(
+    changes: dict[str, str], told: bool
+) -> None:
+    flows = {"one": load(settings(), flow="one"), "two": load(settings(**changes), flow="two")}
+    systems = {"omnitron": "shop.example", "omnitron2": "shop.example", "elsewhere": "elsewhere.example"}
+
+    (found,) = overlaps(flows, systems) or [""]
+
+    assert bool(found) == told
+    assert not told or "from Connections 'omnitron' and 'omnitron2', one system" in found
 
 
 def test_the_schema_is_printed_as_json(bare: Command) -> None:

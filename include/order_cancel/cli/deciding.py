@@ -10,13 +10,14 @@ from include.order_cancel.cli import places
 from include.order_cancel.cli.output import NoSuchPlan, Said, UsageError, counted, person
 from include.order_cancel.http import Endpoint, check_endpoint
 from include.order_cancel.journal import Journal
+from include.order_cancel.placing import taken_before
 from include.order_cancel.rows import Row
 from include.order_cancel.text import printable
 
 
 def resolve(given: argparse.Namespace) -> Said:
     """Say of a plan in doubt whether the ERP has it."""
-    with places.journal(given.journal) as journal:
+    with places.journal_of(given.flow, given.journal) as journal:
         row = _newest(journal, given)
         after = journal.resolve(row.id, arrived=given.arrived, who=person(), reason=given.reason or "")
     then = (
@@ -29,20 +30,21 @@ def resolve(given: argparse.Namespace) -> Said:
 
 def resend(given: argparse.Namespace) -> Said:
     """Begin a new generation of a plan that is over: it is sent again with a new key."""
-    with places.journal(given.journal) as journal:
+    with places.journal_of(given.flow, given.journal) as journal:
         row = _newest(journal, given)
         after = journal.resend(row.id, who=person(), reason=_reason(given))
         kept = journal.body(after.id, "document") is not None
     gone = "" if kept else "; its document was pruned, so that run reads the plan again from Omnitron first"
+    warning = f"\nWARNING: {taken}" if (taken := taken_before(row)) else ""
     return Said(
         f"plan {printable(row.name, 120)}: generation {after.generation} has begun; the next run sends it "
-        f"with a new key, so that the ERP cannot take it for a repeat{gone}"
+        f"with a new key, so that the ERP cannot take it for a repeat{gone}{warning}"
     )
 
 
 def dismiss(given: argparse.Namespace) -> Said:
     """Take a plan out of the flow for good: nothing more is sent or written for it."""
-    with places.journal(given.journal) as journal:
+    with places.journal_of(given.flow, given.journal) as journal:
         row = _newest(journal, given)
         after = journal.dismiss(row.id, who=person(), reason=_reason(given))
     return Said(f"{_moved(row, after)}; nothing more is sent or written for it")
@@ -52,7 +54,7 @@ def adopt(given: argparse.Namespace) -> Said:
     """Say of an Omnitron whose plans are open whether it is the one that the flow's Connection points to."""
     endpoint = Endpoint("--to", given.to) if given.to is not None else places.omnitron(given.flow)
     check_endpoint(endpoint)
-    with places.journal(given.journal) as journal:
+    with places.journal_of(given.flow, given.journal) as journal:
         other = as_known(journal, given.flow, given.host)
         naming = Naming(given.flow, other, endpoint.identity, person(), (given.reason or "").strip())
         number = (keep_apart if given.other else adopt_rows)(journal, naming)

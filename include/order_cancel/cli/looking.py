@@ -53,7 +53,7 @@ def plans(given: argparse.Namespace) -> Said:
     """The plans of a flow, the newest generation of each or all."""
     words = given.state or ()
     states = {state for word in words for state in (OPEN if word == "open" else {State(word)})} or None
-    with places.journal(given.journal) as journal:
+    with places.journal_of(given.flow, given.journal) as journal:
         rows = journal.find(given.flow, states, all_generations=given.generations)
     if given.json:
         return Said(pretty([_stable(row) for row in rows]))
@@ -100,7 +100,7 @@ def pk_value(pk: str) -> int | str:
 
 def plan(given: argparse.Namespace) -> Said:
     """A plan's whole journey: each generation with its events, bodies and attributes."""
-    with places.journal(given.journal) as journal:
+    with places.journal_of(given.flow, given.journal) as journal:
         rows = journal.generations(given.flow, given.pk)
         if not rows:
             raise NoSuchPlan(given.pk, given.flow)
@@ -219,7 +219,7 @@ def export(given: argparse.Namespace) -> Said:
     since, until = _moment(given.since, "--from"), _moment(given.until, "--to")
     if since >= until:
         raise UsageError("--from must lie before --to; --to itself is not included")
-    with places.journal(given.journal) as journal:
+    with places.journal_of(given.flow, given.journal) as journal:
         rows = journal.find(given.flow, all_generations=True)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -9,14 +9,15 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.order_cancel.cli.output import UsageError
 from include.order_cancel.errors import OrderCancelError, Problem, SettingsError
 from include.order_cancel.scripts import strict_json
+from include.order_cancel.text import printable
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -100,6 +101,16 @@ def endpoints(
     )
 
 
+def systems(conn_ids: Iterable[str]) -> dict[str, str]:
+    """What the journal calls the systems that Airflow's Connections lead to; one that is not there is left out."""
+    found = {}
+    with bridge() as airflow:
+        for conn_id in set(conn_ids):
+            with suppress(SettingsError):
+                found[conn_id] = airflow.model_endpoint(conn_id).identity
+    return found
+
+
 def omnitron(flow: str) -> Endpoint:
     """The Connection to Omnitron that a flow's settings name."""
     found = settings(flow, None)
@@ -155,6 +166,28 @@ def journal(address: str | None) -> Iterator[Journal]:
         yield opened
     finally:
         opened.close()
+
+
+@contextmanager
+def journal_of(flow: str, address: str | None) -> Iterator[Journal]:
+    """The journal, for a command about a flow that it knows or that has settings. Raises what `journal` raises."""
+    with journal(address) as opened:
+        known = opened.flows()
+        if flow not in known and not _has_settings(flow):
+            named = ", ".join(known) or "none"
+            raise OrderCancelError(
+                f"there is no flow '{printable(flow, 60)}': it has no settings here, and the journal knows no plan or "
+                f"run of it; flows of the journal: {named}"
+            )
+        yield opened
+
+
+def _has_settings(flow: str) -> bool:
+    try:
+        with bridge() as airflow:
+            return airflow.stored_settings(flow) is not None
+    except UsageError:  # no Airflow here
+        return False
 
 
 def _checked(address: str) -> str:

@@ -28,7 +28,8 @@ def validate(given: argparse.Namespace) -> Said:
         else:
             lines += _right(flow, valid[flow]) if asked else []
     named = [given.flow] if given.flow and not given.file else list(valid)
-    both = [words for words in overlaps(valid) if any(f"'{name}'" in words for name in named)]
+    systems = {} if given.file else places.systems(one.omnitron.conn_id for one in valid.values())
+    both = [words for words in overlaps(valid, systems) if any(f"'{name}'" in words for name in named)]
     return Said("\n".join([*lines, *(f"overlap: {words}" for words in both)]), 1 if wrong else 0)
 
 
