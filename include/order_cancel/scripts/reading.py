@@ -120,14 +120,18 @@ def uses_session(tree: ast.Module) -> bool:
     return _names_any(tree, _GIVEN)
 
 
-def _names_any(node: ast.AST, names: frozenset[str]) -> bool:
+def _names_any(tree: ast.AST, names: frozenset[str]) -> bool:
     """Whether one of the names is used, other than as the argument of a function around it."""
-    if isinstance(node, ast.Name):
-        return node.id in names
-    if isinstance(node, FunctionNode | ast.Lambda):
-        spec = node.args
-        names -= {argument.arg for argument in spec.posonlyargs + spec.args + spec.kwonlyargs}
-    return any(_names_any(child, names) for child in ast.iter_child_nodes(node))
+    waiting = [(tree, names)]
+    while waiting:
+        node, free = waiting.pop()
+        if isinstance(node, ast.Name) and node.id in free:
+            return True
+        if isinstance(node, FunctionNode | ast.Lambda):
+            spec = node.args
+            free -= {argument.arg for argument in spec.posonlyargs + spec.args + spec.kwonlyargs}
+        waiting += ((child, free) for child in ast.iter_child_nodes(node))
+    return False
 
 
 def callback_to_run(tree: ast.Module) -> ast.ClassDef | None:
@@ -174,19 +178,22 @@ def _check_plain_def(node: FunctionNode) -> None:
         raise ScriptFailed(
             f"line {node.lineno}: {node.name}() is async; a script's function is a plain `def`"
         )
-    if not node.decorator_list and any(_own_yields(node.body)):
+    if not node.decorator_list and _yields(node):
         raise ScriptFailed(
             f"line {node.lineno}: {node.name}() holds a `yield`, so nothing of it would run; use `return`"
         )
 
 
-def _own_yields(nodes: list[ast.stmt] | list[ast.AST]) -> Iterator[ast.AST]:
-    """The yields of a function, without those of functions inside it."""
-    for node in nodes:
+def _yields(function: FunctionNode) -> bool:
+    """Whether the function itself is a generator; functions inside it may be."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Yield | ast.YieldFrom):
-            yield node
-        elif not isinstance(node, FunctionNode | ast.Lambda | ast.ClassDef):
-            yield from _own_yields(list(ast.iter_child_nodes(node)))
+            return True
+        if not isinstance(node, FunctionNode | ast.Lambda | ast.ClassDef):
+            waiting += ast.iter_child_nodes(node)
+    return False
 
 
 def _check_arguments(node: FunctionNode, arguments: tuple[str, ...]) -> None:
@@ -226,9 +233,15 @@ def _check_statements(tree: ast.Module, text: str) -> None:
     """Refuses Python 2's print statements that Python 3 compiles, and that raise a TypeError when they run."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and (mended := _print_in_python_3(node.value)) is not None:
-            written = ast.get_source_segment(text, node) or ""
-            python_3 = ast.unparse(ast.fix_missing_locations(mended))
-            raise ScriptFailed(_is_python_2(node.lineno, written.splitlines()[0], python_3))
+            first_line = (ast.get_source_segment(text, node) or "print").splitlines()[0]
+            raise ScriptFailed(_is_python_2(node.lineno, first_line, _unparsed(mended)))
+
+
+def _unparsed(call: ast.Call) -> str:
+    try:
+        return ast.unparse(ast.fix_missing_locations(call))
+    except RecursionError:
+        return "print(..., file=...)"
 
 
 def _print_in_python_3(statement: ast.expr) -> ast.Call | None:
