@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG, CronTriggerTimetable, Param, TriggerRule, get_parsing_context, task, task_group
 
 from include.order_cancel import airflow_bridge as bridge
-from include.order_cancel.errors import OrderCancelError
+from include.order_cancel.errors import OrderCancelError, Problem
 from include.order_cancel.params import DESCRIPTIONS, PARAM_SCHEMAS
 from include.order_cancel.settings import DAG_PREFIX, FLOW_NAME
 from include.order_cancel.steps import STEPS
@@ -34,6 +34,10 @@ run tries it again.
 `python -m include.order_cancel resolve PK --flow {flow} --arrived` or `--not-arrived`.
 
 **`held`, skipped.** The response script said `do_nothing`: the next run offers the plan again.
+"""
+INDEX_DOC = """
+Stands here only while the Variable `order_cancel_flows`, the list of the flows, has entries that cannot be used. The
+other entries have their DAGs. Mend the Variable (*Admin > Variables*), and this DAG goes. Safe to run and to clear.
 """
 
 
@@ -110,31 +114,53 @@ def _step(flow: str, step: str):
 
 
 def _schedule(schedule: str | None, timezone: str):
-    if schedule is None or schedule.startswith("@"):
+    if schedule is None or schedule == "@once":
         return schedule
-    return CronTriggerTimetable(schedule, timezone=timezone)
+    return CronTriggerTimetable(schedule, timezone=timezone)  # a preset given as text would be read in UTC
+
+
+def build_index(problems: list[Problem]) -> DAG:
+    """The DAG that tells what is wrong with the list of the flows: an import error would take every flow down."""
+    told = "\n".join(f"    {problem}" for problem in problems)  # indented: shown as it is
+    with DAG(
+        dag_id=bridge.INDEX_VARIABLE,
+        dag_display_name=f"{bridge.INDEX_VARIABLE} (the list of flows has problems)",
+        description="; ".join(map(str, problems)),
+        tags=["order_cancel"],
+        schedule=None,
+        start_date=datetime(2025, 1, 1, tzinfo=UTC),
+        catchup=False,
+        doc_md=f"{INDEX_DOC}\n{told}\n",
+        default_args={"retries": 0},
+    ) as dag:
+
+        @task
+        def check():
+            return bridge.check_index()
+
+        check()
+    return dag
 
 
 def build_all() -> dict[str, DAG]:
     """Every flow's DAG, or only the one that a worker asks for: a worker reads no Variable and builds all steps."""
     asked = get_parsing_context().dag_id
     if asked is not None:
-        flow = asked.removeprefix(DAG_PREFIX)
-        return (
-            {asked: build(flow, None, "UTC", STEPS)}
-            if asked.startswith(DAG_PREFIX) and FLOW_NAME.fullmatch(flow)
-            else {}
-        )
-    return {DAG_PREFIX + flow: _from_settings(flow) for flow in _index()}
+        return _asked(asked)
+    names, problems = bridge.read_index()
+    for problem in problems:
+        logging.getLogger(__name__).error("%s", problem)
+    dags = {DAG_PREFIX + flow: _from_settings(flow) for flow in names}
+    return dags | ({bridge.INDEX_VARIABLE: build_index(problems)} if problems else {})
 
 
-def _index() -> list[str]:
-    try:
-        names = bridge.index()
-    except OrderCancelError as error:
-        logging.getLogger(__name__).error("no flow is built: %s", error)
-        return []
-    return [name for name in names if FLOW_NAME.fullmatch(name)]
+def _asked(dag_id: str) -> dict[str, DAG]:
+    if dag_id == bridge.INDEX_VARIABLE:
+        return {dag_id: build_index([])}  # the task reads the Variable itself
+    flow = dag_id.removeprefix(DAG_PREFIX)
+    if not dag_id.startswith(DAG_PREFIX) or not FLOW_NAME.fullmatch(flow):
+        return {}
+    return {dag_id: build(flow, None, "UTC", STEPS)}
 
 
 def _from_settings(flow: str) -> DAG:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ from include.order_cancel.flow import Surroundings
 from include.order_cancel.http import Endpoint
 from include.order_cancel.identity import base_url
 from include.order_cancel.journal import Journal
-from include.order_cancel.settings import Alert, FlowSettings, loads
+from include.order_cancel.settings import Alert, FlowSettings, check_flow_name, loads
 
 FLOWS_FOLDER = Path(__file__).resolve().parents[1] / "flows"
 JOURNAL_CONNECTION = "order_cancel_journal"
@@ -150,7 +150,20 @@ def _wants_watching(flow: str) -> bool:
 def task_index() -> list[str]:
     """Task `flows` of the maintenance: the flows' names."""
     with _airflow_errors():
-        return _names(_task_variable(INDEX_VARIABLE))
+        names, problems = _names(_task_variable(INDEX_VARIABLE))
+        if problems and not names:
+            raise SettingsError(problems)
+    for problem in problems:
+        log.warning("%s", problem)
+    return names
+
+
+def check_index() -> str:
+    """Task `check` of the DAG `order_cancel_flows`: fails with every problem of the index."""
+    with _airflow_errors():
+        if problems := _names(_task_variable(INDEX_VARIABLE))[1]:
+            raise SettingsError(problems)
+    return f"the Variable {INDEX_VARIABLE} is in order; this DAG goes when the DAG file is read again"
 
 
 def prune(flow: str) -> dict[str, int]:
@@ -449,18 +462,42 @@ def _airflow_errors() -> Iterator[None]:
 
 
 def index() -> list[str]:
-    """The flows' names, by the Variable `order_cancel_flows`. Raises SettingsError where it is not a list of names."""
+    """The flows' names, by the Variable `order_cancel_flows`, without the entries that cannot be used."""
+    return read_index()[0]
+
+
+def read_index() -> tuple[list[str], list[Problem]]:
+    """The flows' names, and what is wrong with the Variable `order_cancel_flows`: its other entries go on."""
     return _names(_model_variable(INDEX_VARIABLE))
 
 
-def _names(text: str | None) -> list[str]:
+def _names(text: str | None) -> tuple[list[str], list[Problem]]:
     try:
-        names = json.loads(text) if text else []
-    except ValueError:
-        raise SettingsError([Problem(INDEX_VARIABLE, 'is not JSON; write a list: ["cancels"]')]) from None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise SettingsError([Problem(INDEX_VARIABLE, 'must be a list of flow names: ["cancels"]')])
-    return list(dict.fromkeys(names))
+        entries = json.loads(text) if text else []
+    except (ValueError, RecursionError):
+        return [], [Problem(INDEX_VARIABLE, 'is not JSON, so there is no flow; write a list: ["cancels"]')]
+    if not isinstance(entries, list):
+        return [], [
+            Problem(INDEX_VARIABLE, 'is not a list, so there is no flow; write a list of names: ["cancels"]')
+        ]
+    names: dict[str, None] = {}
+    problems = []
+    for number, entry in enumerate(entries, start=1):
+        if (words := _wrong_entry(entry, names)) is None:
+            names[entry] = None
+        else:
+            problems.append(Problem(INDEX_VARIABLE, f"entry {number} {words}"))
+    return list(names), problems
+
+
+def _wrong_entry(entry: Any, names: Container[str]) -> str | None:
+    if not isinstance(entry, str):
+        return "is not a text; write a flow's name in quotes, or remove it"
+    try:
+        check_flow_name(entry)
+    except SettingsError as error:
+        return f"has no DAG: {error.problems[0].message}"
+    return f"'{entry}' stands in the list before; remove it" if entry in names else None
 
 
 def parsed_settings(flow: str) -> FlowSettings:

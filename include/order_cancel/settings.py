@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from include.order_cancel import fields, settings_reading, settings_words
 from include.order_cancel.errors import MappingFailed, Problem, ScriptFailed, SettingsError
-from include.order_cancel.scripts.reading import form_of
+from include.order_cancel.scripts.reading import check_script
 from include.order_cancel.settings_model import (
     Alert,
     ErpLogin,
@@ -186,14 +186,14 @@ def _drop(given: dict[str, Any], place: tuple[str, ...]) -> None:
 def _compiled(settings: FlowSettings) -> list[Problem]:
     """What is wrong inside the mapping and the scripts."""
     checks: list[tuple[str, Source | None, Callable[[str], object]]] = [
-        ("script", settings.script, lambda text: form_of(text, "script")),
+        ("script", settings.script, lambda text: check_script(text, "script")),
         ("mapping", settings.mapping, _compile_mapping),
         (
             "erp.custom_response_script",
             settings.erp.custom_response_script,
-            lambda text: form_of(text, "response"),
+            lambda text: check_script(text, "response"),
         ),
-        ("post_script", settings.post_script, lambda text: form_of(text, "post")),
+        ("post_script", settings.post_script, lambda text: check_script(text, "post")),
     ]
     return [
         problem for path, source, check in checks if source for problem in _compile(path, source.text, check)

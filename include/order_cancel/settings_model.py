@@ -525,7 +525,7 @@ class FlowSettings(_Section):
     timezone: TimeZone = Field(
         default="UTC",
         title="Time zone",
-        description="IANA name; the schedule is read in it.",
+        description="IANA name; the schedule is read in it, a preset too.",
         examples=["Europe/Istanbul"],
     )
     omnitron: OmnitronSettings = Field(title="Omnitron", description="Which plans are fetched.")

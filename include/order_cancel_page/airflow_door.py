@@ -22,6 +22,7 @@ from sqlalchemy import make_url, select
 from starlette.requests import Request
 
 from include.order_cancel import airflow_bridge as bridge
+from include.order_cancel.errors import Problem
 from include.order_cancel.http import Endpoint
 from include.order_cancel.journal import Journal
 from include.order_cancel.settings import DAG_PREFIX, FlowSettings, loads
@@ -48,8 +49,12 @@ class AirflowDoor:
         return frozenset({urlsplit(conf.get("api", "base_url", fallback="")).netloc} - {""})
 
     def flows(self) -> list[str]:
-        """The flows of the index Variable. Raises SettingsError."""
+        """The flows of the index Variable."""
         return bridge.index()
+
+    def index_problems(self) -> list[Problem]:
+        """What is wrong with the index Variable."""
+        return bridge.read_index()[1]
 
     def settings_text(self, flow: str) -> str | None:
         """The flow's Variable, or None."""

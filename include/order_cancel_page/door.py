@@ -9,7 +9,7 @@ from typing import Protocol
 
 from starlette.requests import Request
 
-from include.order_cancel.errors import OrderCancelError
+from include.order_cancel.errors import OrderCancelError, Problem
 from include.order_cancel.http import Endpoint
 from include.order_cancel.journal import Journal
 from include.order_cancel.settings import FlowSettings
@@ -62,7 +62,10 @@ class Door(Protocol):
         """Hosts, with port, under which browsers know this Airflow, besides the one they asked."""
 
     def flows(self) -> list[str]:
-        """The names of all flows. Raises SettingsError."""
+        """The names of all flows."""
+
+    def index_problems(self) -> list[Problem]:
+        """What is wrong with the list of the flows; its other entries are in `flows`."""
 
     def settings_text(self, flow: str) -> str | None:
         """The flow's settings as they are stored, or None."""

@@ -61,7 +61,9 @@ def flows(request: Request) -> Response:
                 *rights,
             )
         )
-    return shell.page(request, "flows.html", flows=found, may_create=person.may(Right.CONFIGURE, "new"))
+    may_create = person.may(Right.CONFIGURE, "new")
+    of_index = door.index_problems() if may_create else []  # they may name flows that others may not see
+    return shell.page(request, "flows.html", flows=found, may_create=may_create, index_problems=of_index)
 
 
 def _journal_facts(

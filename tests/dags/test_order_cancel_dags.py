@@ -12,14 +12,17 @@ import pytest
 
 from include.demo.airflow_server import ROOT, AirflowServer
 from tests.harness import settings
+from tests.shares import thorough
 
 SCRIPT = """
-import json, sys
+import json, os, sys
 from contextlib import nullcontext
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.definitions._internal.dag_parsing_context import _airflow_parsing_context_manager
 
-asked = sys.argv[2] if len(sys.argv) > 3 else None
+asked = sys.argv[2] if len(sys.argv) > 3 and sys.argv[2] else None
+if len(sys.argv) > 4:
+    os.environ["AIRFLOW_VAR_ORDER_CANCEL_FLOWS"] = sys.argv[3]
 with _airflow_parsing_context_manager(dag_id=asked) if asked else nullcontext():
     bag = DagBag(dag_folder=sys.argv[1])
 shape = {
@@ -32,6 +35,7 @@ shape = {
         "catchup": dag.catchup,
         "params": {name: dag.params.get_param(name).description for name in dag.params},
         "doc": dag.doc_md or "",
+        "description": dag.description or "",
         "retries": {task.task_id: task.retries for task in dag.tasks},
     }
     for dag in bag.dags.values()
@@ -67,8 +71,42 @@ for name, call in calls.items():
         pass
 print(json.dumps(told), file=open(sys.argv[-1], "w"))
 """
+CHECKED = """
+import json, sys
+from airflow.sdk.exceptions import AirflowFailException
+from include.order_cancel import airflow_bridge as bridge
+
+told = []
+for text in sys.argv[1:-1]:
+    bridge._task_variable = lambda name: text
+    for task in (bridge.check_index, bridge.task_index):
+        try:
+            told.append(task())
+        except AirflowFailException as error:
+            told.append(f"failed: {error}")
+print(json.dumps(told), file=open(sys.argv[-1], "w"))
+"""
+VALIDATED = """
+import io, json, os, sys
+from contextlib import redirect_stdout
+from include.order_cancel.__main__ import main
+
+os.environ["AIRFLOW_VAR_ORDER_CANCEL_FLOWS"] = sys.argv[1]
+with redirect_stdout(io.StringIO()) as out:
+    code = main(["validate"])
+print(json.dumps([code, out.getvalue()]), file=open(sys.argv[-1], "w"))
+"""
 TASKS = ["login", "get_data_from_omnitron", "bulk", "open_plans", "report", "gate"]
 FIXED = {"order_cancel_maintenance", "order_cancel_watch"}  # not of one flow
+INDEX = "order_cancel_flows"
+PRESETS = {
+    "@hourly": "'0 * * * *'",
+    "@daily": "'0 0 * * *'",
+    "@weekly": "'0 0 * * 0'",
+    "@monthly": "'0 0 1 * *'",
+    "@quarterly": "'0 0 1 */3 *'",
+    "@yearly": "'0 0 1 1 *'",
+}
 ALL_STEPS = [
     f"plan.{step}" for step in ("script", "mapping", "write_to_erp", "write_to_omnitron", "post_script")
 ]
@@ -100,12 +138,14 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Bag:
         "cancels": settings(schedule="*/5 * * * *", timezone="Europe/Istanbul"),
         "scripted": settings(script="def transform(plan, attributes):\n    return plan\n"),
         "wrong": {"schedule": "@hourly", "omnitron": {}},
+        "once": settings(schedule="@once", timezone="Europe/Istanbul"),
     }
+    presets = {f"preset_{name[1:]}": settings(schedule=name, timezone="Europe/Istanbul") for name in PRESETS}
     bag = Bag(
         tmp_path_factory.mktemp("bag") / "home",
         variables={
-            "order_cancel_flows": json.dumps([*flows, "missing", "Not a name"]),
-            **{f"order_cancel_flow__{name}": json.dumps(raw) for name, raw in flows.items()},
+            "order_cancel_flows": json.dumps([*flows, "missing"]),
+            **{f"order_cancel_flow__{name}": json.dumps(raw) for name, raw in {**flows, **presets}.items()},
         },
     )
     bag._prepare(120)
@@ -122,7 +162,7 @@ def test_each_flow_of_the_index_has_a_dag_with_its_configured_steps(
 ) -> None:
     dags = parse()
 
-    flows = [f"order_cancel__{name}" for name in ("cancels", "missing", "scripted", "wrong")]
+    flows = [f"order_cancel__{name}" for name in ("cancels", "missing", "once", "scripted", "wrong")]
     assert sorted(dags.keys() - FIXED) == flows
     steps = ["plan.mapping", "plan.write_to_erp", "plan.write_to_omnitron"]
     assert sorted(dags["order_cancel__cancels"]["tasks"]) == sorted([*TASKS, *steps])
@@ -161,6 +201,77 @@ def test_a_dag_says_what_the_contract_says(parse: Callable[..., dict[str, Any]])
     )
     assert all(dag["params"].values()), "every Param is described in the trigger form"
     assert "safe to clear" in dag["doc"]
+
+
+def test_every_preset_is_read_in_the_flows_time_zone(parse: Callable[..., dict[str, Any]]) -> None:
+    dags = parse("", json.dumps([f"preset_{name[1:]}" for name in PRESETS]))
+
+    schedules = {name: dags[f"order_cancel__preset_{name[1:]}"]["schedule"] for name in PRESETS}
+    assert {name: PRESETS[name] in said for name, said in schedules.items()} == dict.fromkeys(PRESETS, True)
+    assert {name: "Europe/Istanbul" in said for name, said in schedules.items()} == dict.fromkeys(
+        PRESETS, True
+    )
+    assert "@once" in parse()["order_cancel__once"]["schedule"], "a moment, which has no time zone"
+
+
+@pytest.mark.parametrize(
+    ("index", "flows", "told"),
+    [
+        ('["cancels", 7]', ["cancels"], "entry 2 is not a text"),
+        (
+            '["Not a name", "cancels"]',
+            ["cancels"],
+            "entry 1 has no DAG: 'Not a name' cannot be a flow's name",
+        ),
+        thorough(
+            '["cancels", "cancels", "wrong"]', ["cancels", "wrong"], "entry 2 'cancels' stands in the list"
+        ),
+        thorough('["cancels", null, ""]', ["cancels"], "entry 3 has no DAG"),
+        ('{"cancels": true}', [], "is not a list"),
+        thorough('["cancels"', [], "is not JSON"),
+        thorough("[" * 100_000, [], "is not JSON"),
+        thorough('["cancels", "\\ud800 x.md"]', ["cancels"], "entry 2 has no DAG"),
+    ],
+)
+def test_a_wrong_entry_is_told_by_a_dag_of_its_own_and_takes_no_other_flow_away(
+    parse: Callable[..., dict[str, Any]], index: str, flows: list[str], told: str
+) -> None:
+    dags = parse("", index)
+
+    assert dags.keys() - FIXED == {INDEX, *(f"order_cancel__{flow}" for flow in flows)}
+    dag = dags[INDEX]
+    assert (dag["tags"], dag["schedule"], dag["tasks"]) == (["order_cancel"], "None", ["check"])
+    assert told in dag["description"]
+    assert told in dag["doc"]
+    dag["doc"].encode()
+
+
+def test_the_task_of_that_dag_fails_with_every_problem_and_the_daily_tasks_go_on_with_the_good_flows(
+    bag: Bag,
+) -> None:
+    told = bag.said(CHECKED, '["cancels", 7, "B"]', '["cancels"]', "7")
+
+    assert told[0].startswith("failed: ")
+    assert "entry 2 is not a text" in told[0]
+    assert "entry 3 has no DAG: 'B'" in told[0]
+    assert told[1] == told[3] == ["cancels"]
+    assert "is in order" in told[2]
+    assert told[4] == told[5]
+    assert "is not a list" in told[5]
+
+
+def test_validate_tells_the_problems_of_the_index_and_looks_at_the_good_flows(bag: Bag) -> None:
+    code, told = bag.said(VALIDATED, '["cancels", 7]')
+
+    assert code == 1
+    assert "order_cancel_flows: entry 2 is not a text" in told
+    assert "flow cancels: valid" in told
+
+
+def test_a_worker_builds_the_dag_of_the_index_without_reading_it(
+    parse: Callable[..., dict[str, Any]],
+) -> None:
+    assert parse(INDEX).keys() - FIXED == {INDEX}
 
 
 def test_a_worker_reads_no_variable_and_builds_all_steps(parse: Callable[..., dict[str, Any]]) -> None:

@@ -53,6 +53,9 @@ class FakeDoor:
     def flows(self) -> list[str]:
         return [FLOW, OTHER]
 
+    def index_problems(self) -> list[Problem]:
+        return [Problem("order_cancel_flows", "entry 3 is not a text")]
+
     def settings_text(self, flow: str) -> str | None:
         return self.texts.get(flow)
 

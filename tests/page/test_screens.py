@@ -180,6 +180,11 @@ def test_flows_show_what_is_wrong_with_their_settings(site: Site) -> None:
     assert "order_cancel__cancels" in text
 
 
+def test_whoever_may_add_flows_sees_what_is_wrong_with_their_list(site: Site) -> None:
+    assert "order_cancel_flows: entry 3 is not a text" in site.get("flows").text
+    assert "entry 3" not in site.get("flows", "viewer").text
+
+
 def test_the_overview_counts(site: Site, page_journal: Journal) -> None:
     a_plan(page_journal, State.FAILED)
     a_plan(page_journal, State.DONE, "5002", outcome="accepted")

@@ -348,6 +348,13 @@ def test_a_mapping_may_stand_in_the_settings_as_json() -> None:
         ("script", "def respond(request, response, attributes): ..."),
         ("erp.custom_response_script", "def respond(request): ..."),
         ("post_script", "def transform(plan, attributes): ..."),
+        ("script", "flowFile = session.get()\nif flowFile is None:\n    return"),
+        ("script", "import json\nfrom __future__ import division\nsession.get()"),
+        ("erp.custom_response_script", "import airflow\ndef respond(request, response, attributes): ..."),
+        ("erp.custom_response_script", "from urllib import urlencode\nsession.get()"),
+        ("post_script", "def after(request, response, attributes):\n    print >>log, response"),
+        ("post_script", "def after(request, response, attributes):\n    yield response"),
+        ("script", "class Change:\n    def process(self): ..."),
     ],
 )
 def test_what_does_not_compile_is_a_problem_of_its_field(path: str, text: str) -> None:

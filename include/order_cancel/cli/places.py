@@ -63,16 +63,18 @@ def settings(flow: str, file: Path | None) -> FlowSettings:
         return found
 
 
-def flows() -> list[str]:
-    """The names of all flows, by Airflow's Variable. Raises SettingsError where there are none."""
+def flows() -> tuple[list[str], list[Problem]]:
+    """The names of all flows by Airflow's Variable, and what is wrong with the other entries of that list.
+
+    Raises SettingsError where no flow is named.
+    """
     with bridge() as airflow:
-        names: list[str] = airflow.index()
+        names, problems = airflow.read_index()
         if not names:
             airflow.check_database()
-            raise SettingsError(
-                [Problem(airflow.INDEX_VARIABLE, 'names no flow; write a list into it: ["cancels"]')]
-            )
-        return names
+            missing = Problem(airflow.INDEX_VARIABLE, 'names no flow; write a list into it: ["cancels"]')
+            raise SettingsError(problems or [missing])
+        return names, problems
 
 
 def endpoints(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from include.order_cancel.cli import places
 from include.order_cancel.cli.output import Said, UsageError, counted, pretty
-from include.order_cancel.errors import SettingsError
+from include.order_cancel.errors import Problem, SettingsError
 from include.order_cancel.settings import FLOW_NAME, FlowSettings, json_schema, overlaps
 
 
@@ -15,10 +15,10 @@ def validate(given: argparse.Namespace) -> Said:
     """The settings of one flow, of files, or of all flows that Airflow knows."""
     if given.schema:
         return Said(pretty(json_schema()))
-    sources = _sources(given)
-    lines: list[str] = []
+    sources, of_index = _sources(given)
+    lines = [str(problem) for problem in of_index]
     valid: dict[str, FlowSettings] = {}
-    wrong = 0
+    wrong = len(of_index)
     for flow, file, asked in sources:
         try:
             valid[flow] = places.settings(flow, file)
@@ -33,8 +33,11 @@ def validate(given: argparse.Namespace) -> Said:
     return Said("\n".join([*lines, *(f"overlap: {words}" for words in both)]), 1 if wrong else 0)
 
 
-def _sources(given: argparse.Namespace) -> list[tuple[str, Path | None, bool]]:
-    """The flows to read: name, file, and whether it was asked for or is only compared with."""
+def _sources(given: argparse.Namespace) -> tuple[list[tuple[str, Path | None, bool]], list[Problem]]:
+    """The flows to read: name, file, and whether it was asked for or is only compared with.
+
+    And what is wrong with Airflow's list of the flows, where all of them are asked for.
+    """
     files: list[Path] = given.file or []
     if files:
         if given.flow and len(files) > 1:
@@ -44,14 +47,15 @@ def _sources(given: argparse.Namespace) -> list[tuple[str, Path | None, bool]]:
         ]
         if len({flow for flow, _, _ in found}) < len(found):
             raise UsageError("two of the files have the same name; give each flow its own")
-        return found
+        return found, []
     if given.flow is None:
-        return [(flow, None, True) for flow in places.flows()]
+        names, problems = places.flows()
+        return [(flow, None, True) for flow in names], problems
     try:
-        others = [flow for flow in places.flows() if flow != given.flow]
+        others = [flow for flow in places.flows()[0] if flow != given.flow]
     except SettingsError:
         others = []
-    return [(given.flow, None, True), *((flow, None, False) for flow in others)]
+    return [(given.flow, None, True), *((flow, None, False) for flow in others)], []
 
 
 def _name_of(file: Path) -> str:

@@ -20,25 +20,14 @@ from _socket import AF_INET, AF_INET6, SOCK_STREAM, getaddrinfo, inet_ntop, inet
 from importlib.machinery import ModuleSpec
 from typing import Any
 
+from include.order_cancel.scripts.imports import refusal
+
 MEGABYTE = 1024 * 1024
 MAX_FILE = 16 * MEGABYTE
 MAX_DESCRIPTORS = 256
 # Threads and processes of this user beyond those of now; wide, since other containers may share the user id.
 MORE_TASKS = 1024
 
-# What requests and pendulum need besides themselves; not meant for scripts, and harmless.
-_THIRD_PARTY = {
-    "requests", "urllib3", "certifi", "idna", "charset_normalizer",
-    "pendulum", "dateutil", "six", "tzdata", "pyjolt",
-}  # fmt: skip
-_OURS = {
-    "include",
-    "include.order_cancel",
-    "include.order_cancel.errors",
-    "include.order_cancel.mapping",
-    "include.order_cancel.scripts",
-    "include.order_cancel.scripts.contract",
-}
 _PR_SET_PDEATHSIG = 1
 _MAX_LINKS = 40
 
@@ -89,19 +78,9 @@ class ImportGuard:
     """A finder that comes first and refuses every module that is not for scripts."""
 
     def find_spec(self, name: str, _path: Any, _target: Any = None) -> ModuleSpec | None:
-        top = name.partition(".")[0]
-        if top in sys.stdlib_module_names or top in _THIRD_PARTY or name in _OURS:
-            return None
-        if top in ("java", "javax", "org", "com"):
-            message = f"{name!r} is a Java package that scripts do not have here; see the migration guide"
-        elif top in _PYTHON_2_MODULES:
-            message = f"No module named {name!r}"
-        else:
-            message = f"a script can import the standard library, requests and pendulum; not {name!r}"
-        raise ModuleNotFoundError(message, name=name)
-
-
-_PYTHON_2_MODULES = {"urllib2", "StringIO", "cStringIO", "ConfigParser", "Queue", "HTMLParser", "urlparse"}
+        if (message := refusal(name)) is not None:
+            raise ModuleNotFoundError(message, name=name)
+        return None
 
 
 def die_with_parent(parent: int) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 
 from include.order_cancel.errors import ScriptFailed
 from include.order_cancel.scripts import contract, reading, strict_json
-from include.order_cancel.scripts.reading import Form, Kind
+from include.order_cancel.scripts.reading import FILENAME, Form, Kind
 
-FILENAME = "<script>"
 MAX_ATTRIBUTES = 1024 * 1024
 MAX_MESSAGE = 2000
 
@@ -62,12 +61,10 @@ def compile_script(text: str, kind: Kind) -> Program:
     """Raises ScriptFailed as `reading.form_of` does."""
     form = reading.form_of(text, kind)
     tree = reading.parse(text)
-    try:
-        code = compile(tree, FILENAME, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise ScriptFailed(f"the script does not compile: {error}") from None
-    callback = None if reading.uses_session(tree) else reading.callback_class(tree)
-    return Program(kind, form, code, reading.imports(tree), callback, "input_text" in code.co_names)
+    code = reading.compiled(tree, text)
+    callback = reading.callback_to_run(tree)
+    name = callback.name if callback else None
+    return Program(kind, form, code, reading.imports(tree), name, "input_text" in code.co_names)
 
 
 def run(
