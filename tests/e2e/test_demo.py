@@ -77,6 +77,20 @@ class Demo:
             time.sleep(0.05)
 
 
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    """The line in a shell of its own, which knows nothing of Airflow, from the repository's root."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    return subprocess.run(
+        ["/bin/bash", "-c", line],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+
+
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
     running = Demo(tmp_path)
@@ -94,6 +108,9 @@ def test_a_demo_goes_as_expected_stays_up_and_ends_on_ctrl_c(demo: Demo) -> None
     assert "All plans went as expected." in demo.output
     assert ui in demo.output
     assert requests.get(ui, timeout=10).ok
+    shown = shell(next(line for line in demo.output.splitlines() if "include.order_cancel plans" in line))
+    assert (shown.returncode, "done" in shown.stdout) == (0, True), shown.stderr
+    assert (Path(demo.environment["DEMO_DIR"]) / "env").stat().st_mode & 0o777 == 0o600
 
     demo.process.send_signal(signal.SIGINT)
 
@@ -153,6 +170,19 @@ def test_a_demo_that_is_killed_outright_leaves_no_process(demo: Demo, moment: st
 
     demo.process.wait(TIMEOUT)
     demo.until_nothing_is_left()
+
+
+@pytest.mark.thorough
+def test_a_second_demo_says_that_it_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "airflow").mkdir()
+    demo = Demo(tmp_path)
+    try:
+        demo.read_until("begins anew")
+        assert f"what an earlier demo left in {tmp_path} is deleted" in demo.output
+    finally:
+        demo.process.kill()
+        demo.process.communicate()
+        demo.until_nothing_is_left()
 
 
 @pytest.mark.thorough

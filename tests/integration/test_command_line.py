@@ -273,8 +273,9 @@ def test_a_plan_as_json_has_events_bodies_and_attributes(flow: Flow, run: Comman
 
 
 def test_an_unknown_plan_is_a_failure_in_one_line(flow: Flow, run: Command) -> None:
-    with flow.journal():
-        found = run("plan", "77")
+    flow.run()
+
+    found = run("plan", "77")
 
     assert (found.code, found.out) == (1, "")
     assert found.err.count("\n") == 1
@@ -470,7 +471,7 @@ def test_a_resent_plan_goes_to_the_erp_with_a_new_key(flow: Flow, run: Command) 
     ("outcome", "told"),
     [
         ("accepted", "WARNING: the ERP has taken it under C-1, and would book it a second time"),
-        ("unknown", "WARNING: the ERP may have taken it under C-1, and would book it a second time"),
+        ("unknown", "WARNING: the ERP may have taken it, and would book it a second time"),
         ("refused", ""),
         ("", ""),
     ],
@@ -486,6 +487,17 @@ def test_who_resends_a_dead_plan_that_the_erp_may_have_is_told(
     assert found.code == 0
     assert ("WARNING" in found.out) == bool(told)
     assert told in found.out
+
+
+def test_a_run_that_resends_a_dead_plan_that_the_erp_has_says_so(
+    flow: Flow, caplog: pytest.LogCaptureFixture
+) -> None:
+    flow.run()
+    change(flow, "5001", state=State.DEAD, outcome="accepted", erp_reference="C-1")
+
+    flow.run(resend_ids=[5001])
+
+    assert "plan 5001 is sent anew, though the ERP has taken it under C-1" in caplog.text
 
 
 def test_a_plan_that_is_not_over_is_not_resent(flow: Flow, run: Command) -> None:

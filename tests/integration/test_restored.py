@@ -343,6 +343,22 @@ def test_the_command_says_what_it_has_done(make_flow: MakeFlow, capsys: pytest.C
     assert main(["restored", "--flow", flow.name, "--journal", flow.journal_url, "--before", "soon"]) == 2
 
 
+def test_the_command_says_how_many_of_them_were_dead(
+    make_flow: MakeFlow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow = make_flow(2, max_attempts=1)
+    flow.erp.simulator.fail("refuse", plan=5001)
+    flow.run()
+    assert flow.states() == {"5001": "dead", "5002": "done"}
+
+    assert main(["restored", "--flow", flow.name, "--journal", flow.journal_url]) == 0
+
+    said = capsys.readouterr().out
+    assert (
+        "1 open plan in doubt (1 of them dead until now, which go on with the others: `dismiss` those" in said
+    )
+
+
 def test_before_a_moment_that_no_plan_is_older_than_nothing_is_doubted(make_flow: MakeFlow) -> None:
     flow = make_flow(1)
     flow.last_query = datetime(2026, 1, 1, tzinfo=UTC)
