@@ -45,7 +45,6 @@ from include.order_cancel.omnitron import (
     amount_of,
     content_digest,
     misfit,
-    pk_of,
     same_content,
     same_to_the_line,
     status_word_of,
@@ -1017,7 +1016,7 @@ async def _plans_of_order(plan: Plan, together: Sequence[Row]) -> list[dict[str,
             "the journal does not know the plan's order, whose plans must be listed before its mapping"
         )
     documents = await plan.tools.omnitron.plans_of_order(order, plan.row.pk)
-    if plan.row.pk.strip() not in map(pk_of, documents):
+    if plan.row.pk.strip() not in map(plan.tools.omnitron.number_of, documents):
         await _check_gone(plan)
     return documents
 
