@@ -448,12 +448,16 @@ def test_a_second_refused_token_stops_the_sending_and_rejects_nothing(
     assert outcome.report["stopped"]
 
 
-def test_plans_that_were_held_by_a_stop_are_sent_by_the_next_run(make_flow: MakeFlow) -> None:
+def test_plans_that_were_held_by_a_stop_are_sent_by_the_next_run_and_its_cause_after_a_rest(
+    make_flow: MakeFlow,
+) -> None:
     flow = token_flow(make_flow, 3)
     flow.erp.simulator.fail("status", status=AUTH_FAILED, times=2)
     flow.run()
 
     outcome = flow.run()
+    assert (outcome.gate, [effect.plan for effect in flow.erp.simulator.effects]) == ("open", [5003, 5002])
+    outcome = flow.run(plan_ids=[5001])  # a person need not wait for the end of its rest
 
     assert outcome.gate == "open"
     assert len(flow.erp.simulator.effects) == 3
