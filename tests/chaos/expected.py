@@ -361,6 +361,7 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
             "reset after the request",
             "timeout",
             "truncated body",
+            "2xx, length and chunks",
             "408",
             "425",
             "429 with Retry-After",
@@ -405,6 +406,7 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         "green, done: 2, 1, 1; then done: 1, 1": [
             "2xx, duplicate keys",
             "2xx, byte order mark",
+            "2xx, a header of 9 kB",
             "clock 10 minutes ahead",
             "clock 10 minutes behind",
             "clocks go forward",
