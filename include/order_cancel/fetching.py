@@ -35,6 +35,8 @@ _WITHOUT_ORDER = "transactions without an order"
 _UNREADABLE = "transactions whose mappings cannot be read"
 _UNLISTED = "orders whose plans cannot be listed"
 _REASONS_SHOWN = 5
+_INSTANT = 0.001  # seconds: what Omnitron may date to the same moment
+_CLOCKS_DIFFER_SECONDS = 15 * 60.0
 
 
 class TooManyPlans(OrderCancelError):
@@ -146,9 +148,11 @@ class _Fetching:
         self._fitted = False
         self._kept: set[str] = set()
         self._newest: datetime | None = None
+        self._window: Window = {}
         self._unchecked: set[str] = set()
 
     async def listing(self, window: Window) -> None:
+        self._window = window
         async for page in self.omnitron.list_plans(**window, anew=self._anew):
             self._note_newest(page)
             self._take(page)
@@ -328,19 +332,17 @@ class _Fetching:
         self.counts["again"] += opened.pop("again", 0)
         self.counts |= opened  # the listed ones that were not taken are among them
         not_kept = list(self._not_kept())
-        if self.omnitron.incomplete:
-            log.warning("the listing came out shorter than Omnitron's own count")
-        complete = not (not_kept or self.omnitron.incomplete)
-        if not complete:
+        if not_kept:
             log.warning("not all that was listed is kept: the last query time stays as it is")
-        return Found(self.counts, not_kept, self._asked_at() if complete else None)
+        return Found(self.counts, not_kept, None if not_kept else self._asked_at())
 
     def _asked_at(self) -> float | None:
         """Up to when all is known: all clocks may be ahead of the one by which Omnitron dates its documents."""
         asked_at = self.omnitron.first_seen_at
         if asked_at is None or self._newest is None or self._kind != "completed":
             return asked_at
-        return min(asked_at, self._newest.timestamp())
+        # Others may have changed in the same instant.
+        return min(asked_at, self._newest.timestamp() - _INSTANT)
 
     def _not_kept(self) -> list[str]:
         api = self.settings.omnitron.api
@@ -359,7 +361,22 @@ class _Fetching:
             for name, what in helps.items()
             if (number := self.counts[name])
         ]
-        return [*said, *self._misfitting(), *self._of_other_orders()]
+        if self.omnitron.incomplete:
+            said.append(
+                "Omnitron counts more than its list shows, also when it is read again: what is missing is asked for by "
+                "the next run (`check` judges the paging)"
+            )
+        return [*said, *self._misfitting(), *self._of_other_orders(), *self._not_yet()]
+
+    def _not_yet(self) -> list[str]:
+        """Where the window begins after Omnitron's now, nothing is ever listed."""
+        begins, now = self._window.get("modified_after"), self.omnitron.first_seen_at
+        if begins is None or now is None or begins.timestamp() <= now + _CLOCKS_DIFFER_SECONDS:
+            return []
+        return [
+            f"the window begins in the future, at {begins.isoformat()}, so that nothing can be listed: correct "
+            f"omnitron.start_from or the Variable order_cancel_last_run__{self.run.flow}"
+        ]
 
     def _of_other_orders(self) -> list[str]:
         others = sorted(self.omnitron.others - self._kept)

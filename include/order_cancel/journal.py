@@ -133,6 +133,7 @@ def _happened(*whats: str) -> ColumnElement[bool]:
 # Whose turn it is, before the age: what stops runs is last, and what fails before that, so that nothing waits for it.
 _CLASS = case(
     (plans.c.attempts == 0, 0),
+    (and_(plans.c.state == State.IN_DOUBT, ~_happened(STOPPED_THE_RUN)), 1),
     (_happened(STOPPED_THE_RUN), 2),
     (_happened(State.FAILED, State.DEAD), 1),
     else_=0,
@@ -608,12 +609,19 @@ class Journal:
             )
 
     def size(self, run: Run) -> tuple[int, str | None]:
-        """How many plans the run has taken so far, and when the oldest of them was made, as Omnitron writes it."""
+        """How many plans the run may send so far, and when the oldest of them was made, as Omnitron writes it.
+
+        What is in doubt or changed waits for a word about it, and is no sign of a wrong filter.
+        """
         with self._reading() as connection:
             of_run = select(func.count(), func.min(plans.c.plan_date)).join(
                 members, members.c.plan_id == plans.c.id
             )
-            number, oldest = connection.execute(of_run.where(members.c.run_id == run.id)).one()
+            number, oldest = connection.execute(
+                of_run.where(
+                    members.c.run_id == run.id, plans.c.state.not_in([State.IN_DOUBT, State.CHANGED])
+                )
+            ).one()
             return number, oldest
 
     def commit_run(

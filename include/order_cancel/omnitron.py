@@ -533,12 +533,13 @@ class _Listing:
                 return
             rows, following = self._rows_of(document), None
             brought = self._note(rows)
-            yield rows
+            if brought or number == 1:
+                yield rows
             number += 1
             if isinstance(document, dict):
                 self._watch_count(document.get("count"))
                 following = self._next_of(document)
-            elif brought and len(rows) >= self._limit:
+            if following is None and brought and self._may_go_on(document):
                 following = self._url(number)
             if following is None:
                 return
@@ -547,6 +548,12 @@ class _Listing:
                 return
             visited.add(following)
             url = following
+
+    def _may_go_on(self, document: Any) -> bool:
+        """Whether a page may follow of which the answer says nothing; one may be shorter than was asked for."""
+        if isinstance(document, dict) and "next" in document:
+            return False
+        return self._count is None or self._rows < self._count
 
     def _url(self, number: int) -> str:
         page = {self._names.page: str(number)}

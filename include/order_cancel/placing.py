@@ -13,6 +13,7 @@ TAKEN = frozenset({"new", "again", "repeated", "changed"})
 _MAY_TAKE_NEW_DOCUMENT = frozenset({State.FETCHED, State.PREPARED, State.HELD, State.FAILED})
 _CLOCKS_DIFFER = timedelta(minutes=15)  # Omnitron's and the journal's
 _STEP = "get_data_from_omnitron"
+LISTED_AGAIN = "listed again"
 RELEASED = "released"
 # What a plan's journey says once Omnitron has no such plan, or no such order transaction, and once it shows it again.
 NO_PLAN, NO_TRANSACTION = "not in Omnitron", "its transaction is not in Omnitron"
@@ -158,7 +159,7 @@ def _place_finished(
         return "known", Move(row) if read_by_itself else None
     row.state = State.ANSWERED
     return "repeated", Move(
-        row, events=[Event(_STEP, "listed again", "the write-back did not take", run=run.id)]
+        row, events=[Event(_STEP, LISTED_AGAIN, "the write-back did not take", run=run.id)]
     )
 
 

@@ -264,6 +264,16 @@ def _doubtful_in_erp(erp: ErpSettings) -> Iterator[Problem]:
         yield Problem("erp.custom_response_script", "is not used while custom_response is false")
     if erp.custom_response and erp.refusal == "failure":
         yield Problem("erp.refusal", "has no effect while custom_response is true: the script decides")
+    if erp.lookup is not None and "{{" not in erp.lookup.url:
+        yield Problem(
+            "erp.lookup.url",
+            "names no plan (no {{ plan.x }}, {{ body.x }} or {{ key }}): its answer is about any plan",
+        )
+    elif erp.lookup is not None and erp.lookup.found_path is None and "?" in erp.lookup.url:
+        yield Problem(
+            "erp.lookup.found_path",
+            "is null, so that an empty list counts as 'it arrived'; name what stands in the answer only where it did",
+        )
     if erp.lookup is not None and erp.in_doubt != "lookup":
         yield Problem("erp.lookup", "is not used unless in_doubt is 'lookup'")
     if secrets_in_query(erp.cancellation_api_url):

@@ -50,6 +50,7 @@ from include.order_cancel.omnitron import (
     status_word_of,
 )
 from include.order_cancel.placing import (
+    LISTED_AGAIN,
     NO_PLAN,
     NO_TRANSACTION,
     NOT_WRITTEN,
@@ -120,6 +121,8 @@ async def advance(plan: Plan, upto: str) -> Row:
         await _fail(plan, f"unexpected error, a fault of this package: {type(error).__name__}")
     if plan.row.state is State.WRITTEN_BACK and plan.settings.post_script is None:
         plan.row.state = State.DONE  # the settings had a post script when it was written back
+    if plan.row.state is State.IN_DOUBT and plan.sent_now:
+        await _back_off(plan)
     if plan.stopped_the_run and plan.row.state in WAITING:
         await _rest(plan)
     await plan.commit(release=True)
@@ -146,17 +149,17 @@ async def begin(work: Work, row: Row, member: Member) -> Plan:
     stale = work.again or work.overtaken
     unsent = row.state in (State.FETCHED, State.PREPARED)
     new_attempt = first or work.again or (work.overtaken and unsent) or (row.at_rest and not row.finished)
-    digest = row.snapshot
+    digest, uncounted = row.snapshot, False
     if first:
-        if row.state is not State.IN_DOUBT:  # to wait for a word about it is no attempt
-            row.attempts += 1
+        uncounted = row.state is State.IN_DOUBT  # to wait for a word about it is no attempt, to send it is
+        row.attempts += not uncounted
         row.attempt_run = work.run.id
     if first and not stale:
         digest = work.run.snapshot
     elif new_attempt:
         digest = await work.current_digest()
     fresh = not stale and (first or not new_attempt)
-    plan = Plan(row, work, await work.tools(digest), member.listed, fresh)
+    plan = Plan(row, work, await work.tools(digest), member.listed, fresh, uncounted=uncounted)
     if new_attempt and digest != work.run.snapshot:
         plan.say("the settings have changed since the run began; this attempt uses them as they are now")
         plan.note("attempt", "settings differ", f"{work.run.snapshot[:12]} > {digest[:12]}")
@@ -390,7 +393,7 @@ async def _send(plan: Plan, stored: Request) -> None:
             return
         delay = retry_delay(answer, tries) if tries < _SEND_TRIES else None
         if delay is None:
-            _give_up(plan, why)
+            _give_up(plan, tries, why)
             return
         plan.say(f"{why}; tried again in {delay:.1f} s (try {tries} of {_SEND_TRIES})", logging.WARNING)
         await plan.tools.erp.caller.sleep(delay)
@@ -407,6 +410,8 @@ async def _send_once(plan: Plan, request: Request, *, renewed: bool) -> tuple[An
     state = row.state
     await _await_turn(plan)
     plan.work.writer.check()
+    row.attempts += plan.uncounted
+    plan.uncounted = False
     row.state = State.SENDING
     plan.set_deadline()
     plan.note("write_to_erp", "sending", f"{request.method} key {row.key}")
@@ -561,6 +566,14 @@ def _why_not_repeated(plan: Plan, request: Request) -> str:
     return _lacks_key(plan, request)
 
 
+def _sent_often(plan: Plan) -> str:
+    """Why no further run repeats it: `max_attempts` runs have. A person who clears its task lets it be repeated."""
+    most = plan.settings.max_attempts
+    if most is None or plan.row.attempts < most or plan.work.again:
+        return ""
+    return f"{plan.row.attempts} runs have sent it, as many as max_attempts allows; `resolve` or `dismiss` it"
+
+
 def _lacks_key(plan: Plan, request: Request) -> str:
     settings = plan.settings.erp
     if erp_system.carries_key(request, settings, plan.row.key or ""):
@@ -587,7 +600,7 @@ async def _settle_doubt(plan: Plan) -> None:
     if policy == "lookup" and await _settled_by_lookup(plan, plan.request):
         return
     if policy == "resend":
-        unsafe = _why_not_repeated(plan, plan.request)
+        unsafe = _why_not_repeated(plan, plan.request) or _sent_often(plan)
         if not unsafe and not plan.looked:
             _, left, changed = await _look(plan)
             unsafe = left or (_OTHER_CONTENT if changed else "")
@@ -757,11 +770,11 @@ def _doubt(plan: Plan, why: str) -> None:
     plan.note("write_to_erp", "in doubt", why)
 
 
-def _give_up(plan: Plan, why: str) -> None:
+def _give_up(plan: Plan, tries: int, why: str) -> None:
     if _doubtful(plan.row) and plan.row.relation is not Relation.DO_NOTHING:
         _doubt(plan, why)
     else:
-        raise PlanFailed(f"the ERP did not take it in {_SEND_TRIES} tries: {why}")
+        raise PlanFailed(f"the ERP did not take it in {tries} {'try' if tries == 1 else 'tries'}: {why}")
 
 
 # Custom Response Script Step
@@ -916,8 +929,21 @@ async def _written_back(plan: Plan, word: str) -> bool:
         await _check_gone(plan)
         return False
     plan.note("write_to_omnitron", "written back", word, seconds=time.monotonic() - began)
+    if not plan.sent_now and await _took_no_effect(plan):
+        raise PlanFailed(
+            f"Omnitron answered the write-back as '{word}' with success again, and still shows the plan in its old "
+            "status: check path, method and body of omnitron.api.write_back; it is repeated by the next run"
+        )
     plan.tell(f"written back to Omnitron: {word}")
     return True
+
+
+async def _took_no_effect(plan: Plan) -> bool:
+    """Whether the plan still is in the flow's status; asked of what an earlier run has written back, too."""
+    if not await plan.work.writer.call(plan.work.journal.times, plan.row.id, LISTED_AGAIN):
+        return False
+    document = await _shown(plan)
+    return document is not None and document.get("status") == status_word_of(plan.settings.omnitron)
 
 
 def _warn_of_gone(plan: Plan, word: str) -> None:
@@ -1101,6 +1127,12 @@ async def _fail(plan: Plan, why: str) -> None:
     dead = plan.settings.max_attempts is not None and row.attempts >= plan.settings.max_attempts
     row.state, row.error = (State.DEAD if dead else State.FAILED), printable(why, 4000)
     plan.note("plan", row.state, row.error)
+    await _back_off(plan)
+
+
+async def _back_off(plan: Plan) -> None:
+    """From some attempts on the next one waits, twice as long each time."""
+    row = plan.row
     if row.attempts >= _FREE_ATTEMPTS:
         doublings = min(row.attempts - _FREE_ATTEMPTS, _DOUBLINGS)
         wait = min(_LONGEST_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2**doublings)
@@ -1194,6 +1226,11 @@ async def _look(plan: Plan) -> tuple[dict[str, Any] | None, str, bool]:
         await _check_gone(plan)
         return None, "Omnitron has no such plan any more", False
     left = _misfit(plan, document) or ""
+    if left and not await _has_moved_on(plan, document):
+        raise PlanFailed(
+            f"it does not fit the settings: {left}. Omnitron shows it in the status in which it was listed, so it has "
+            "not left the flow: set the settings back, or `dismiss` it"
+        )
     if not left and plan.row.transaction_pk and not plan.row.sent_again:
         mapped = await _is_mapped(plan, plan.row.transaction_pk)
         transaction = _transaction(plan.row.transaction_pk)
@@ -1203,6 +1240,15 @@ async def _look(plan: Plan) -> tuple[dict[str, Any] | None, str, bool]:
         }
         left = words.get(mapped, "")
     return document, left, await _is_other(plan, document)
+
+
+async def _has_moved_on(plan: Plan, shown: Mapping[str, Any]) -> bool:
+    """Whether the plan has another status than it was listed in; its channel and type stay as they are."""
+    known, status = await _original(plan) if plan.row.digest else None, shown.get("status")
+    if known is None or plan.row.sent_again:
+        return True
+    was = known.get("status")
+    return isinstance(status, str) and (not isinstance(was, str) or was.casefold() != status.casefold())
 
 
 async def _shown(plan: Plan) -> dict[str, Any] | None:

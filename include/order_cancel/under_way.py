@@ -208,6 +208,7 @@ class Plan:
     preloaded: str | None = None
     request: Request | None = None
     sent_now: bool = False
+    uncounted: bool = False
     stopped_the_run: bool = False
     post_error: str | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)

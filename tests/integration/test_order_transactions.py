@@ -1010,7 +1010,9 @@ def test_one_transaction_whose_mappings_cannot_be_read_does_not_stop_the_others(
     assert flow.states() == {"5002": "done", "5003": "done"}
     assert outcome.report["left_out"]["transactions whose mappings cannot be read"] == 1
     assert "1 transactions whose mappings cannot be read" in outcome.gate
-    told = f"no order transaction {first}" if status == 404 else f"transaction {first} cannot be read: {status}"
+    told = (
+        f"no order transaction {first}" if status == 404 else f"transaction {first} cannot be read: {status}"
+    )
     assert told in caplog.text
     flow.omnitron.simulator.handle = own
     assert flow.run().gate == "open"

@@ -455,6 +455,15 @@ def test_a_status_is_written_where_one_is_due(status: str, next_state: str | Non
             "erp.refusal: has no effect while custom_response is true: the script decides",
         ),
         (
+            {"erp.in_doubt": "lookup", "erp.lookup": {"url": "/documents", "found_path": "number"}},
+            "erp.lookup.url: names no plan (no {{ plan.x }}, {{ body.x }} or {{ key }}): its answer is about any plan",
+        ),
+        (
+            {"erp.in_doubt": "lookup", "erp.lookup": {"url": "/documents?key={{ key }}"}},
+            "erp.lookup.found_path: is null, so that an empty list counts as 'it arrived'; name what stands in the "
+            "answer only where it did",
+        ),
+        (
             {"erp.lookup": {"url": "/documents/{{ key }}"}},
             "erp.lookup: is not used unless in_doubt is 'lookup'",
         ),

@@ -120,6 +120,11 @@ def uses_session(tree: ast.Module) -> bool:
     return _names_any(tree, _GIVEN)
 
 
+def names(tree: ast.Module, name: str) -> bool:
+    """Whether the script uses the name, also in a function."""
+    return _names_any(tree, frozenset({name}))
+
+
 def _names_any(tree: ast.AST, names: frozenset[str]) -> bool:
     """Whether one of the names is used, other than as the argument of a function around it."""
     waiting = [(tree, names)]
@@ -135,8 +140,9 @@ def _names_any(tree: ast.AST, names: frozenset[str]) -> bool:
 
 
 def callback_to_run(tree: ast.Module) -> ast.ClassDef | None:
-    """The last class at the top level that has a method `process`, where the script names no session to pass it to."""
-    if uses_session(tree):
+    """The last class at the top level that has a method `process`, where nothing else names a session to pass it to."""
+    others = [node for node in tree.body if not (isinstance(node, ast.ClassDef) and _methods(node))]
+    if uses_session(ast.Module(others, [])):
         return None
     found = [node for node in tree.body if isinstance(node, ast.ClassDef) and _methods(node)]
     return found[-1] if found else None

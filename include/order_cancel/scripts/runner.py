@@ -64,7 +64,7 @@ def compile_script(text: str, kind: Kind) -> Program:
     code = reading.compiled(tree, text)
     callback = reading.callback_to_run(tree)
     name = callback.name if callback else None
-    return Program(kind, form, code, reading.imports(tree), name, "input_text" in code.co_names)
+    return Program(kind, form, code, reading.imports(tree), name, reading.names(tree, "input_text"))
 
 
 def run(

@@ -534,8 +534,8 @@ class SimulatedScripts:
         if kind != "response" and self.world.chance(0.05):
             raise ScriptFailed(f"the {kind} script failed")
         if kind == "response" and text != CUSTOM_RESPONSE:
-            return _shipped(text, document, attributes)
-        relation = self._judged(document, attributes) if kind == "response" else None
+            return _shipped(text, also["response"], attributes)
+        relation = self._judged(also["response"], attributes) if kind == "response" else None
         result = {**document, "scripted": True} if kind == "script" else None
         return ScriptResult(result, dict(attributes), relation, None, False, [])
 
@@ -559,9 +559,9 @@ def _compiled(text: str) -> Any:
     return runner.compile_script(text, "response")
 
 
-def _shipped(text: str, document: str, attributes: Any) -> ScriptResult:
+def _shipped(text: str, response: str, attributes: Any) -> ScriptResult:
     """The shipped response script, really run."""
-    said = runner.run(_compiled(text), document.encode(), dict(attributes), None, Log())
+    said = runner.run(_compiled(text), response.encode(), dict(attributes), None, Log())
     if said.error:
         raise ScriptFailed(said.error)
     return ScriptResult(None, said.attributes, said.relation, said.reason, said.refused, [])
