@@ -121,7 +121,7 @@ BY_COLUMN: dict[str, dict[str, list[str]]] = {
         "green, done and left: 4, 4, 4; then done and left: 4, 4": [
             "pages shrink",
         ],
-        "green, done: 4, 4, 4; then done: 6, 6": [
+        "red, done: 4, 4, 4; then done: 6, 6": [
             "pages skip",
         ],
         "green, done: 3, 6, 6; then done: 6, 6": [
