@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.pool import StaticPool
 
-from include.order_cancel import erp, flow, journal, omnitron, schema, tokens, under_way
+from include.order_cancel import erp, flow, journal, omnitron, postgres, schema, tokens, under_way
 from include.order_cancel.errors import JournalDown
 from include.order_cancel.journal import Journal
 from include.order_cancel.settings import FlowSettings, from_snapshot, load
@@ -78,7 +78,7 @@ class Database:
             self.engine = sqlalchemy.create_engine(url, **options)
             journal._prepare_sqlite(self.engine)
         else:
-            self.engine = sqlalchemy.create_engine(url)
+            self.engine = postgres.engine(sqlalchemy.make_url(url))
         Journal(self.engine)._migrate()
         self._raw = self.engine.raw_connection()
 
