@@ -421,7 +421,7 @@ def test_the_last_query_time_is_never_later_than_the_newest_plan_that_was_shown(
 
     flow.run()
 
-    assert flow.last_query == datetime.fromisoformat(known) - timedelta(milliseconds=1)  # others may share the instant
+    assert flow.last_query == datetime.fromisoformat(known) - timedelta(milliseconds=1)
 
 
 def test_plans_without_a_readable_date_leave_the_time_to_the_clocks(make_flow: MakeFlow) -> None:
