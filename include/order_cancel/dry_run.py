@@ -113,7 +113,7 @@ class Preview:
         left = []
         for pk in pks:
             row = rows.get(pk)
-            if row is None or not (row.finished or row.state in (State.CHANGED, State.DEAD)):
+            if row is None or not row.may_be_resent:
                 left.append(pk)
             else:
                 self._take(Taken(pk, "resent", row.order_number, row.plan_date, row))

@@ -543,7 +543,7 @@ class Journal:
                 row = known.get(pk)
                 if row is not None and row.created_run == run.id and row.sent_again:
                     continue  # this run's task was repeated
-                if row is None or not (row.finished or row.state in (State.CHANGED, State.DEAD)):
+                if row is None or not row.may_be_resent:
                     left.append(pk)
                     continue
                 self._begin_generation(connection, run, row, reason, now)
@@ -1154,7 +1154,7 @@ class Journal:
         """
         with self._writing() as connection:
             row, now = self._for_a_person(connection, plan_id)
-            if not (row.finished or row.state in (State.CHANGED, State.DEAD)):
+            if not row.may_be_resent:
                 mend = "`resolve` it first" if _in_doubt(row) else "the next run takes it up by itself"
                 raise OrderCancelError(f"plan {row.name} is {row.state}: it is not over; {mend}")
             of_plan = (plans.c.host == row.host, plans.c.flow == row.flow, plans.c.pk == row.pk)

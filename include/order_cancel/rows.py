@@ -125,6 +125,11 @@ class Row:
         return self.state in FINISHED
 
     @property
+    def may_be_resent(self) -> bool:
+        """Whether a person may begin a new generation of it: nothing more happens to this one by itself."""
+        return self.finished or self.state in (State.CHANGED, State.DEAD)
+
+    @property
     def at_rest(self) -> bool:
         """Whether no task is expected to move this row on in this run."""
         return self.state not in ON_THE_WAY

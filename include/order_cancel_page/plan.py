@@ -105,7 +105,7 @@ def actions(row: Row) -> list[str]:
         possible += ["arrived", "not-arrived"]
     if row.state is State.DEAD:
         possible.append("release")
-    if row.finished or row.state in (State.CHANGED, State.DEAD):
+    if row.may_be_resent:
         possible.append("resend")
     if not row.finished:
         possible.append("dismiss")
