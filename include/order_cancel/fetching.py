@@ -19,7 +19,7 @@ from include.order_cancel.errors import OrderCancelError, PlanFailed, Problem, S
 from include.order_cancel.omnitron import BadListing, ListingFailed, Omnitron
 from include.order_cancel.params import Params, moment
 from include.order_cancel.paths import at_path
-from include.order_cancel.placing import Placing, taken_before
+from include.order_cancel.placing import CLOCKS_DIFFER, Placing, taken_before
 from include.order_cancel.rows import Body, Listed, Row, Run, State
 from include.order_cancel.settings import FlowSettings
 from include.order_cancel.text import json_text, printable
@@ -36,7 +36,6 @@ _UNREADABLE = "transactions whose mappings cannot be read"
 _UNLISTED = "orders whose plans cannot be listed"
 _REASONS_SHOWN = 5
 _INSTANT = 0.001  # seconds: what Omnitron may date to the same moment
-_CLOCKS_DIFFER_SECONDS = 15 * 60.0
 
 
 class TooManyPlans(OrderCancelError):
@@ -184,8 +183,8 @@ class _Fetching:
         return Found(self.counts | opened, not_kept)  # the same plans, as far as Omnitron shows them
 
     def _warn_of_taken(self, pk: str) -> None:
-        rows = [row for row in self.shelf.generations(self.run.flow, pk) if row.host == self.run.host]
-        if rows and (taken := taken_before(rows[-1])):
+        row = self._newest_row(pk)
+        if row is not None and (taken := taken_before(row)):
             log.warning("plan %s is sent anew, though %s", printable(pk, 60), taken)
 
     async def _named(self, pk: str) -> str | None:
@@ -204,11 +203,14 @@ class _Fetching:
 
     def _known(self, document: dict[str, Any]) -> dict[str, Any]:
         """The document as the journal has it where it says the same: one plan's page may show more than a listing."""
-        pk = read.shown_number(document, self._pk)
-        rows = [row for row in self.shelf.generations(self.run.flow, pk) if row.host == self.run.host]
-        body = self.shelf.body(rows[-1].id, "document") if rows else None
+        row = self._newest_row(read.shown_number(document, self._pk))
+        body = None if row is None else self.shelf.body(row.id, "document")
         found = None if body is None else exact_json.loads(body.content)
         return found if found is not None and read.same_to_the_line(found, document) else document
+
+    def _newest_row(self, pk: str) -> Row | None:
+        rows = [row for row in self.shelf.generations(self.run.flow, pk) if row.host == self.run.host]
+        return rows[-1] if rows else None
 
     # Plans of order transactions
 
@@ -331,7 +333,7 @@ class _Fetching:
         opened = self.shelf.take_open(self.run, self.placing)
         self.counts["again"] += opened.pop("again", 0)
         self.counts |= opened  # the listed ones that were not taken are among them
-        not_kept = list(self._not_kept())
+        not_kept = self._not_kept()
         if not_kept:
             log.warning("not all that was listed is kept: the last query time stays as it is")
         return Found(self.counts, not_kept, None if not_kept else self._asked_at())
@@ -371,7 +373,7 @@ class _Fetching:
     def _not_yet(self) -> list[str]:
         """Where the window begins after Omnitron's now, nothing is ever listed."""
         begins, now = self._window.get("modified_after"), self.omnitron.first_seen_at
-        if begins is None or now is None or begins.timestamp() <= now + _CLOCKS_DIFFER_SECONDS:
+        if begins is None or now is None or begins.timestamp() <= now + CLOCKS_DIFFER.total_seconds():
             return []
         return [
             f"the window begins in the future, at {begins.isoformat()}, so that nothing can be listed: correct "

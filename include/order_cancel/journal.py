@@ -133,9 +133,8 @@ def _happened(*whats: str) -> ColumnElement[bool]:
 # Whose turn it is, before the age: what stops runs is last, and what fails before that, so that nothing waits for it.
 _CLASS = case(
     (plans.c.attempts == 0, 0),
-    (and_(plans.c.state == State.IN_DOUBT, ~_happened(STOPPED_THE_RUN)), 1),
     (_happened(STOPPED_THE_RUN), 2),
-    (_happened(State.FAILED, State.DEAD), 1),
+    (or_(plans.c.state == State.IN_DOUBT, _happened(State.FAILED, State.DEAD)), 1),
     else_=0,
 )
 _TURN = (

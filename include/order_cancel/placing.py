@@ -11,7 +11,7 @@ from include.order_cancel.rows import Body, Event, Listed, Move, Relation, Row, 
 
 TAKEN = frozenset({"new", "again", "repeated", "changed"})
 _MAY_TAKE_NEW_DOCUMENT = frozenset({State.FETCHED, State.PREPARED, State.HELD, State.FAILED})
-_CLOCKS_DIFFER = timedelta(minutes=15)  # Omnitron's and the journal's
+CLOCKS_DIFFER = timedelta(minutes=15)  # Omnitron's and the journal's
 _STEP = "get_data_from_omnitron"
 LISTED_AGAIN = "listed again"
 RELEASED = "released"
@@ -63,7 +63,7 @@ def possibly_sent(listed: Listed, before: datetime | None) -> bool:
     if before is None:
         return False
     made = earliest(listed.plan_date)
-    return made is None or made < before + _CLOCKS_DIFFER
+    return made is None or made < before + CLOCKS_DIFFER
 
 
 def is_compared(row: Row, listed: Listed) -> bool:

@@ -18,13 +18,13 @@ from sqlalchemy import func, insert, select, update
 from include.order_cancel import schema
 from include.order_cancel.errors import OrderCancelError
 from include.order_cancel.journal import RESTORES, Journal
+from include.order_cancel.placing import CLOCKS_DIFFER
 from include.order_cancel.rows import Event, Move, Row, State
 
 plans, runs = schema.plans, schema.runs
 # What an edited Variable may be ahead: a moment in the future was not written by a run.
 _AHEAD_SECONDS = 3600.0
 _ROUNDING_SECONDS = 0.001
-_CLOCKS_DIFFER_SECONDS = 900.0  # the Variable is by Omnitron's clock
 _AT_ONCE = 500
 _MAY_BE_SENT = (
     State.FETCHED,
@@ -100,7 +100,7 @@ def note_restore(journal: Journal, flow: str, who: str, before: datetime | None 
             "snapshot": "",
             "started_at": now,
             "finished_at": now,
-            "queried_at": now + _CLOCKS_DIFFER_SECONDS,
+            "queried_at": now + CLOCKS_DIFFER.total_seconds(),
             "committed": True,
             "counts": "{}",
             "alive_until": 0.0,
