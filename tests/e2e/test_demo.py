@@ -78,16 +78,15 @@ class Demo:
 
 
 def shell(line: str) -> subprocess.CompletedProcess[str]:
-    """The line in a shell of its own, which knows nothing of Airflow, from the repository's root."""
+    """The line in a shell of its own, which knows nothing of Airflow."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    return ended(["/bin/bash", "-c", line], environment)
+
+
+def ended(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A command that has ended, from the repository's root."""
     return subprocess.run(
-        ["/bin/bash", "-c", line],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=180
     )
 
 
@@ -124,18 +123,10 @@ def test_a_taken_port_is_said_by_number_before_anything_starts(tmp_path: Path) -
         port = server.getsockname()[1]
         environment = {**os.environ, "DEMO_DIR": str(folder), "DEMO_PORT_ERP": str(port)}
 
-        ended = subprocess.run(
-            [sys.executable, "-m", "include.demo"],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=180,
-        )
+        refused = ended([sys.executable, "-m", "include.demo"], environment)
 
-    assert ended.returncode == 2
-    assert str(port) in ended.stderr.split("Choose others")[0]
+    assert refused.returncode == 2
+    assert str(port) in refused.stderr.split("Choose others")[0]
     assert [file.name for file in folder.iterdir()] == ["lock"]
 
 

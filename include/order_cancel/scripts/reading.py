@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import CodeType
-from typing import Literal
+from typing import Literal, TypeVar
 
 from include.order_cancel.errors import ScriptFailed
 from include.order_cancel.scripts.imports import faults
 
+T = TypeVar("T")
 Kind = Literal["script", "response", "post"]
 Form = Literal["integrator", "plain"]
 
@@ -89,30 +91,27 @@ def _certain_bodies(tree: ast.Module, kind: Kind, form: Form) -> Iterator[list[a
 
 def compiled(tree: ast.Module, text: str) -> CodeType:
     """The tree of `text`, compiled as the script process does. Raises ScriptFailed with the line of the mistake."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return compile(tree, FILENAME, "exec", dont_inherit=True)
-    except SyntaxError as error:
-        raise ScriptFailed(_syntax_message(text, error)) from None
-    except (RecursionError, MemoryError):
-        raise ScriptFailed("the script is nested too deep to be compiled") from None
-    except ValueError as error:
-        raise ScriptFailed(f"the script does not compile: {error}") from None
+    compiling: Callable[[], CodeType] = partial(compile, tree, FILENAME, "exec", dont_inherit=True)
+    return _in_words(text, compiling, "compiled", "the script does not compile")
 
 
 def parse(text: str) -> ast.Module:
     """The syntax tree. Raises ScriptFailed with the line of a syntax error."""
+    return _in_words(text, lambda: ast.parse(text), "read", "the script is not text that Python reads")
+
+
+def _in_words(text: str, work: Callable[[], T], doing: str, otherwise: str) -> T:
+    """What `work` gives, without Python's warnings. Raises ScriptFailed for what Python has against the script."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.parse(text)
+            return work()
     except SyntaxError as error:
         raise ScriptFailed(_syntax_message(text, error)) from None
     except (RecursionError, MemoryError):
-        raise ScriptFailed("the script is nested too deep to be read") from None
+        raise ScriptFailed(f"the script is nested too deep to be {doing}") from None
     except ValueError as error:
-        raise ScriptFailed(f"the script is not text that Python reads: {error}") from None
+        raise ScriptFailed(f"{otherwise}: {error}") from None
 
 
 def uses_session(tree: ast.Module) -> bool:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from keyword import iskeyword
 from pathlib import Path
 
@@ -27,9 +28,9 @@ STANDARD = sys.stdlib_module_names - {"__future__", "antigravity", "this", "idle
 CALLBACK = "class Change:\n    def process(self, inputStream, outputStream):\n        pass\n"
 
 
-def problem(text: str, kind: Kind = "script") -> str:
+def problem(text: str, kind: Kind = "script", reader: Callable[[str, Kind], object] = form_of) -> str:
     with pytest.raises(ScriptFailed) as caught:
-        form_of(text, kind)
+        reader(text, kind)
     return str(caught.value)
 
 
@@ -140,9 +141,7 @@ TRANSFORM = "def transform(plan, attributes):\n    return plan\n"
 
 
 def refused(text: str, kind: Kind = "script") -> str:
-    with pytest.raises(ScriptFailed) as caught:
-        check_script(text, kind)
-    return str(caught.value)
+    return problem(text, kind, check_script)
 
 
 @pytest.mark.parametrize(
