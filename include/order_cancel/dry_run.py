@@ -16,7 +16,7 @@ from include.order_cancel.http import Endpoint, Request
 from include.order_cancel.journal import Journal
 from include.order_cancel.omnitron import Omnitron, misfit
 from include.order_cancel.placing import TAKEN, Placing, place, place_open, possibly_sent
-from include.order_cancel.rows import RETRIED, Body, Listed, Move, Relation, Row, Run, State
+from include.order_cancel.rows import FOR_A_PERSON, RETRIED, Body, Listed, Move, Relation, Row, Run, State
 from include.order_cancel.scripts.process import ScriptProcess
 from include.order_cancel.secrecy import mask
 from include.order_cancel.settings import FlowSettings
@@ -120,8 +120,10 @@ class Preview:
         return left
 
     def size(self, _: Run) -> tuple[int, str | None]:
-        dates = [taken.plan_date for taken in self._taken.values() if taken.plan_date is not None]
-        return len(self._taken), min(dates, default=None)
+        sent = [
+            plan for plan in self._taken.values() if plan.row is None or plan.row.state not in FOR_A_PERSON
+        ]
+        return len(sent), min((plan.plan_date for plan in sent if plan.plan_date is not None), default=None)
 
     def generations(self, flow: str, pk: str) -> list[Row]:
         return self._journal.generations(flow, pk)

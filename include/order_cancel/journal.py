@@ -64,6 +64,7 @@ from include.order_cancel.placing import (
     possibly_sent,
 )
 from include.order_cancel.rows import (
+    FOR_A_PERSON,
     OPEN,
     RETRIED,
     ROW_FIELDS,
@@ -617,9 +618,7 @@ class Journal:
                 members, members.c.plan_id == plans.c.id
             )
             number, oldest = connection.execute(
-                of_run.where(
-                    members.c.run_id == run.id, plans.c.state.not_in([State.IN_DOUBT, State.CHANGED])
-                )
+                of_run.where(members.c.run_id == run.id, plans.c.state.not_in(FOR_A_PERSON))
             ).one()
             return number, oldest
 
@@ -1259,8 +1258,14 @@ class Journal:
             raise OrderCancelError(f"the journal knows no row {plan_id}")
         return found[0]
 
+    def knows(self, flow: str) -> bool:
+        """Whether there is a plan or a run of the flow."""
+        questions = (select(table.c.id).where(table.c.flow == flow).limit(1) for table in (runs, plans))
+        with self._reading() as connection:
+            return any(connection.execute(question).first() for question in questions)
+
     def flows(self) -> list[str]:
-        """The names of the flows that the journal knows, by their plans or runs."""
+        """The names of all flows that the journal knows. It reads every plan: `knows` asks for one."""
         names = union(select(plans.c.flow), select(runs.c.flow))
         with self._reading() as connection:
             return sorted(connection.execute(names).scalars())

@@ -121,7 +121,7 @@ async def advance(plan: Plan, upto: str) -> Row:
         await _fail(plan, f"unexpected error, a fault of this package: {type(error).__name__}")
     if plan.row.state is State.WRITTEN_BACK and plan.settings.post_script is None:
         plan.row.state = State.DONE  # the settings had a post script when it was written back
-    if plan.row.state is State.IN_DOUBT and plan.sent_now:
+    if plan.row.state is State.IN_DOUBT and plan.sent_now and plan.settings.erp.in_doubt == "resend":
         await _back_off(plan)
     if plan.stopped_the_run and plan.row.state in WAITING:
         await _rest(plan)

@@ -71,7 +71,8 @@ def test_seven_refused_of_a_thousand_are_seven_red_named_indexes(places: dict[st
 def test_of_two_hundred_refused_fan_out_get_indexes_and_all_are_counted(places: dict[str, Place]) -> None:
     place = places["many_refused"]
     place.omnitron.simulator.put_plans(plans(3, 1000))
-    for pk in range(5001, 5201):
+    refused = range(5401, 5601)  # not the oldest: a run whose first answers are all refusals stops
+    for pk in refused:
         place.erp.simulator.fail("refuse", plan=pk)
 
     run, ended = place.run()
@@ -80,7 +81,7 @@ def test_of_two_hundred_refused_fan_out_get_indexes_and_all_are_counted(places: 
     assert len(red_indexes(place, run)) == 6
     assert "200 failed" in place.log(run, "gate")
     assert "failed            200" in place.log(run, "report")
-    sent_and_written_once(place, set(range(5201, 6001)))
+    sent_and_written_once(place, set(range(5001, 6001)) - set(refused))
 
 
 def test_a_bulk_task_killed_in_the_middle_goes_on_where_it_stopped(places: dict[str, Place]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from include.order_cancel.rows import State
+from include.order_cancel.rows import Move, State
 from include.simulator import OmnitronSimulator, plans
 from include.simulator.wire import Answer, Request, answer
 from tests.harness import Flow
@@ -159,6 +159,24 @@ def test_what_is_sent_again_while_in_doubt_counts_as_an_attempt(make_flow: MakeF
     assert len(flow.sent()) == 6  # three tries in place by each of two runs
 
 
+@pytest.mark.parametrize(("policy", "rests"), [("resend", True), ("hold", False)])
+def test_only_what_is_sent_again_rests_after_many_attempts(
+    make_flow: MakeFlow, policy: str, rests: bool
+) -> None:
+    flow = make_flow(1, erp__in_doubt=policy)
+    refused_once(flow)
+    row = flow.row(5001)
+    row.attempts = 7
+    with flow.journal() as journal:
+        journal.apply([Move(row)])
+    flow.erp.simulator.fail("status", status=500, plan=5001)
+
+    flow.run()
+
+    row = flow.row(5001)
+    assert (row.state, row.next_attempt_at > 0) == (State.IN_DOUBT, rests)
+
+
 @pytest.mark.parametrize("by", ["start_from", "variable"])
 def test_a_window_that_begins_in_the_future_closes_the_gate_and_moves_no_time(
     make_flow: MakeFlow, by: str
@@ -201,6 +219,7 @@ def test_plans_that_wait_for_a_word_leave_room_for_new_ones(make_flow: MakeFlow)
     assert set(flow.states().values()) == {"in_doubt"}
     flow.omnitron.simulator.put_plans(new)
 
+    flow.run(dry_run=True)
     flow.run()
 
     assert flow.states() == {"5001": "in_doubt", "5002": "in_doubt", "5003": "done", "5004": "done"}

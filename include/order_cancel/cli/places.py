@@ -174,9 +174,8 @@ def journal(address: str | None) -> Iterator[Journal]:
 def journal_of(flow: str, address: str | None) -> Iterator[Journal]:
     """The journal, for a command about a flow that it knows or that has settings. Raises what `journal` raises."""
     with journal(address) as opened:
-        known = opened.flows()
-        if flow not in known and not _has_settings(flow):
-            named = ", ".join(known) or "none"
+        if not opened.knows(flow) and not _has_settings(flow):
+            named = ", ".join(opened.flows()) or "none"
             raise OrderCancelError(
                 f"there is no flow '{printable(flow, 60)}': it has no settings here, and the journal knows no plan or "
                 f"run of it; flows of the journal: {named}"
