@@ -218,7 +218,7 @@ def test_every_preset_is_read_in_the_flows_time_zone(parse: Callable[..., dict[s
     ("index", "flows", "told"),
     [
         ('["cancels", 7]', ["cancels"], "entry 2 is not a text"),
-        (
+        thorough(
             '["Not a name", "cancels"]',
             ["cancels"],
             "entry 1 has no DAG: 'Not a name' cannot be a flow's name",
@@ -227,7 +227,7 @@ def test_every_preset_is_read_in_the_flows_time_zone(parse: Callable[..., dict[s
             '["cancels", "cancels", "wrong"]', ["cancels", "wrong"], "entry 2 'cancels' stands in the list"
         ),
         thorough('["cancels", null, ""]', ["cancels"], "entry 3 has no DAG"),
-        ('{"cancels": true}', [], "is not a list"),
+        thorough('{"cancels": true}', [], "is not a list"),
         thorough('["cancels"', [], "is not JSON"),
         thorough("[" * 100_000, [], "is not JSON"),
         thorough('["cancels", "\\ud800 x.md"]', ["cancels"], "entry 2 has no DAG"),

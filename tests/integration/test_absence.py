@@ -15,15 +15,18 @@ from tests.harness import Flow, Outcome
 from tests.integration.conftest import SEED, MakeFlow
 from tests.integration.test_listings import KEYED, Changed, keyed_by_id
 from tests.integration.test_order_transactions import a_flow, codes, documents, returns
+from tests.shares import thorough
 
 LIST = "/api/v1/cancellation_plans/"
 TRANSACTIONS = "/api/v1/order_transactions/"
 KONG = answer(404, {"message": "no Route matched with those values"})
 SPRING = answer(404, {"timestamp": "2025-03-01T08:00:00Z", "status": 404, "error": "Not Found", "path": LIST})
 PAGE = Answer(404, b"<html><h1>404 Not Found</h1></html>", {"Content-Type": "text/html"})
-GATEWAYS = pytest.mark.parametrize("page", [KONG, SPRING, PAGE], ids=["kong", "spring", "page"])
+GATEWAYS = pytest.mark.parametrize(
+    "page", [pytest.param(KONG, id="kong"), thorough(SPRING, id="spring"), thorough(PAGE, id="page")]
+)
 LANES = pytest.mark.parametrize(
-    "lane", [{"fan_out": 50}, {"fan_out": 0, "lots": 1}], ids=["own tasks", "lot"]
+    "lane", [pytest.param({"fan_out": 50}, id="own tasks"), thorough({"fan_out": 0, "lots": 1}, id="lot")]
 )
 COMPLETED = {
     "omnitron__cancel_status": "completed",

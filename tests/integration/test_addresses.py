@@ -15,6 +15,7 @@ from include.order_cancel.errors import SettingsError
 from include.order_cancel.http import Endpoint
 from tests.harness import Flow
 from tests.integration.conftest import MakeFlow
+from tests.shares import thorough
 
 
 class EveryNameIsHere(AbstractResolver):
@@ -55,7 +56,7 @@ def at(flow: Flow, spelling: str) -> None:
         "http://sap_erp.example.:{port}",
     ],
 )
-@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("method", ["POST", thorough("GET")])
 def test_a_flow_reaches_its_systems_however_their_addresses_are_spelt(
     make_flow: MakeFlow, spelling: str, method: str
 ) -> None:
@@ -72,7 +73,7 @@ def test_a_flow_reaches_its_systems_however_their_addresses_are_spelt(
 @pytest.mark.parametrize(
     "spelling", ["http://erp.örnek.com.tr:{port}", "http://[0:0:0:0:0:ffff:7f00:1]:{port}"]
 )
-@pytest.mark.parametrize("policy", ["resend", "lookup"])
+@pytest.mark.parametrize("policy", [thorough("resend"), "lookup"])
 def test_a_plan_in_doubt_is_settled_at_a_long_address(
     make_flow: MakeFlow, spelling: str, policy: str
 ) -> None:

@@ -9,16 +9,16 @@ import pytest
 from include.simulator import plans
 from tests.harness import Flow
 from tests.integration.conftest import SEED, MakeFlow
+from tests.shares import thorough
 
 REFUSED = 16
 LANES = pytest.mark.parametrize(
     "lane",
     [
-        {"fan_out": 50},
-        {"fan_out": 0, "lots": 1, "erp__max_in_flight": 1},
-        {"fan_out": 0, "lots": 3, "erp__max_in_flight": 3},
+        thorough({"fan_out": 50}, id="own tasks"),
+        thorough({"fan_out": 0, "lots": 1, "erp__max_in_flight": 1}, id="one lot"),
+        pytest.param({"fan_out": 0, "lots": 3, "erp__max_in_flight": 3}, id="three lots"),
     ],
-    ids=["own tasks", "one lot", "three lots"],
 )
 FAILURE = """
 def respond(request, response, attributes):
@@ -51,7 +51,9 @@ def test_a_run_stops_once_its_first_answers_were_all_refusals(
     assert "the run was stopped: the ERP has refused all of the first 16 plans of this run" in outcome.gate
 
 
-@pytest.mark.parametrize("lane", [{"fan_out": 50}, {"fan_out": 0, "lots": 1, "erp__max_in_flight": 1}])
+@pytest.mark.parametrize(
+    "lane", [{"fan_out": 50}, thorough({"fan_out": 0, "lots": 1, "erp__max_in_flight": 1})]
+)
 def test_the_next_run_goes_on_with_what_was_not_sent(make_flow: MakeFlow, lane: dict[str, int]) -> None:
     flow = make_flow(40, **lane)
     by_age = sorted(plans(SEED, 40, status="waiting"), key=lambda plan: (plan["created_date"], plan["pk"]))

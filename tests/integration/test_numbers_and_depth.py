@@ -91,7 +91,7 @@ def test_a_number_reaches_the_erp_as_it_came(make_flow: MakeFlow, way: str, fan_
     )
 
 
-@pytest.mark.parametrize("way", ["lookup", "query"])
+@pytest.mark.parametrize("way", [thorough("lookup"), "query"])
 def test_a_number_in_an_address_is_as_it_came(make_flow: MakeFlow, way: str) -> None:
     if way == "query":
         flow = raw(

@@ -15,6 +15,7 @@ from include.simulator.wire import Answer, Request, answer
 from tests.harness import Flow
 from tests.integration.conftest import SEED, MakeFlow
 from tests.integration.test_windows import COMPLETED
+from tests.shares import thorough
 
 LIST = "/api/v1/cancellation_plans/"
 
@@ -39,8 +40,8 @@ SHAPES: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
-@pytest.mark.parametrize("page_size", [2, 100])
-@pytest.mark.parametrize("kind", ["waiting", "completed"])
+@pytest.mark.parametrize("page_size", [thorough(2), 100])
+@pytest.mark.parametrize("kind", [thorough("waiting"), "completed"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_pages_that_are_shorter_than_asked_for_are_read_to_the_end(
     make_flow: MakeFlow, shape: str, kind: str, page_size: int
